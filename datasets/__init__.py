@@ -169,7 +169,8 @@ def load(
         task: Task to use, for a data set that serves several. Null lets the model decide.
         model: Model that arrays are for, whose tasks say what they are if several tasks fit.
         tokenizer: How models with a vocabulary of their own split texts: words, characters, subwords (learned from the
-            training split), or auto, the default, which decides from the texts.
+            training split), or auto, the default, which decides from the texts. For tagging, what has a tag: words,
+            characters, or auto.
         examples_per_class: Number of examples of each class that the training and the validation split keep, drawn with a
             fixed seed, to measure what a model learns from few. The test split stays whole. Null keeps all.
         **options: Further options of the source, see `register_source`.

@@ -17,7 +17,7 @@ from zoo.datasets.batches import plain
 from zoo.datasets.display import as_html, as_text
 from zoo.datasets.fingerprint import Fingerprint
 from zoo.datasets.interface import Interface, described, needed_plugins
-from zoo.datasets.preprocessing.base import Tensors
+from zoo.datasets.preprocessing.base import Choices, Tensors
 from zoo.datasets.sampling import draw_sample, pick_examples
 from zoo.datasets.split_reader import SplitReader
 from zoo.errors import UsageError
@@ -250,12 +250,15 @@ class Prepared:
             >>> zoo.datasets.load("iris").prepare("mlp").complete({"epochs": 5}).batch_size
             32
         """
-        situation = registry.Situation(self.task.name, self.num_examples("train"), self.arguments)
-        recommended = recommendations.options_of(registry.get_spec(self.model), situation)
-        if (
-            self.start or self.objective.quantiles
-        ):  # weights of a run are trained further; quantiles have no closed form
+        facts = getattr(self.preprocessor, "choices", Choices()).facts
+        situation = registry.Situation(self.task.name, self.num_examples("train"), self.arguments, facts)
+        spec = registry.get_spec(self.model)
+        recommended = recommendations.options_of(spec, situation)
+        unsolved = self.objective.quantiles and not spec.solves_quantiles
+        if self.start or unsolved:  # weights of a run are trained further
             recommended.pop("closed_form", None)
+        if unsolved:
+            recommended.pop("head_first", None)
         recommended = {**recommended, "quantiles": list(self.objective.quantiles)}
         return as_config(config).completed(recommended, validation=self.num_examples("validation") > 0)
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoo.export.artifact import save
+    from zoo.export.bulk.run import predict_files, predict_rows
     from zoo.export.conversion import convert
     from zoo.export.inspection.description import describe
     from zoo.export.loading import load
     from zoo.export.verification import verify
 
-__all__ = ["convert", "describe", "load", "save", "verify"]
+__all__ = ["convert", "describe", "load", "predict_files", "predict_rows", "save", "verify"]
 
 _HOMES = {
     "save": "artifact",
@@ -19,6 +20,8 @@ _HOMES = {
     "verify": "verification",
     "convert": "conversion",
     "describe": "inspection.description",
+    "predict_files": "bulk.run",
+    "predict_rows": "bulk.run",
 }
 
 

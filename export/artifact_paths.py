@@ -55,8 +55,8 @@ def find(path: str | Path) -> Path:
             return check_files(base / str(numbers[-1]))
     if (path / "config.yaml").is_file():
         raise UsageError(
-            f"The run {path} has no SavedModel yet. `zoo train --config {path / 'config.yaml'} --run_directory {path}` "
-            "resumes it and writes one."
+            f"The run {path} has no SavedModel yet. Wait if it is at work; otherwise `zoo train --config "
+            f"{path / 'config.yaml'} --run_directory {path}` resumes it and writes one."
         )
     for folder in (path, *sorted(path.glob("[0-9]*"))):
         if (folder / "verification.json").is_file() and any((folder / name).is_file() for name in _CONVERTED):

@@ -15,11 +15,11 @@ import tensorflow as tf
 from zoo import storage
 from zoo.errors import UsageError, did_you_mean, one_line, printable
 from zoo.export import artifact_paths, brightness, zoo_json
-from zoo.export.default_inputs import completed
 from zoo.export.inspection import operations
-from zoo.export.loading_display import html_of
+from zoo.export.loaded_display import as_html
 from zoo.export.prediction_files import Named, columns_of, format_of, items_of_path, targets_of
-from zoo.export.prediction_items import Input, items_of, items_of_table, rejected, rejected_row, shown, value_of
+from zoo.export.prediction_items import Input, items_of, items_of_table, rejected, rejected_row, shown
+from zoo.export.prediction_requests import request_of
 from zoo.export.unknown_values import unknown_values, vocabularies_of
 from zoo.tables.formats import TableFormat
 from zoo.tasks import ANSWER_KINDS, REQUEST_KINDS, Shown
@@ -31,7 +31,7 @@ class LoadedModel:
     def __init__(self, path: Path) -> None:
         facts = zoo_json.read(path)
         self.path, self._facts = path, zoo_json.signatures(facts)
-        self._data, self._vocabularies = facts.get("data"), vocabularies_of(facts)
+        self.data, self._vocabularies = facts.get("data"), vocabularies_of(facts)
         self._unused: list[str] = []
         self._check_scale = brightness.checking(path, facts)
         if not (ops := operations.check(operations.read(path), ours=False)).passed:
@@ -46,6 +46,10 @@ class LoadedModel:
                 f"{path} cannot be loaded: {one_line(error)}. Run `zoo verify {path}` to find the cause."
             ) from error
 
+    def use_graph(self, folder: Path, called: Any) -> None:
+        """Computes with another SavedModel that has the same signatures and calls a function of this process, `called`."""
+        self._model, self._called = tf.saved_model.load(str(folder)), called
+
     def __repr__(self) -> str:
         names = self.signatures()
         lines = [
@@ -57,7 +61,7 @@ class LoadedModel:
 
     def _repr_html_(self) -> str:
         """Returns the inputs and outputs of the signatures as a table, for a notebook."""
-        return html_of(self, {name: self.function(name) for name in self.signatures()[:_MOST_SIGNATURES]}, self._facts)
+        return as_html(self, {name: self.function(name) for name in self.signatures()[:_MOST_SIGNATURES]}, self._facts)
 
     def inputs(self, signature: str = "serving_default") -> list[str]:
         """Returns the names of a signature's inputs, sorted, because TensorFlow keeps no order."""
@@ -123,8 +127,12 @@ class LoadedModel:
             inputs = named
         elif named:
             raise UsageError(f"{signature} received inputs and {', '.join(named)}. Pass one dict, or keywords alone.")
-        elif not isinstance(inputs, Mapping) and len(specs) == 1:
-            inputs = {next(iter(specs)): inputs}
+        defaults = self.defaults(signature)
+        needed = [name for name in specs if name not in defaults]
+        if not isinstance(inputs, Mapping) and len(needed) == 1:
+            inputs = {needed[0]: inputs}
+        if isinstance(inputs, Mapping) and defaults and needed and needed[0] in inputs:
+            inputs = {**{name: [value] * len(inputs[needed[0]]) for name, value in defaults.items()}, **inputs}
         if not isinstance(inputs, Mapping) or set(inputs) != set(specs):
             came = ", ".join(inputs) if isinstance(inputs, Mapping) else shown(inputs)
             raise UsageError(f"{signature} takes {', '.join(specs)}; received {came or 'nothing'}. Pass these names.")
@@ -154,15 +162,15 @@ class LoadedModel:
         if (reader := self._row_reader(signature)) is None:
             names = ", ".join(self.inputs(signature))
             raise UsageError(f"{signature} takes {names}, not the columns of a table. Pass its inputs to predict.")
-        format = self._format(signature, options)
-        found: tuple[list[dict[str, Any]], list[str]] = reader(Path(path), self._entries(signature), format)
+        format = self.table_format(signature, options)
+        found: tuple[list[dict[str, Any]], list[str]] = reader(Path(path), self.entries(signature), format)
         return found
 
-    def _format(self, signature: str, options: Mapping[str, Any]) -> TableFormat:
+    def table_format(self, signature: str, options: Mapping[str, Any]) -> TableFormat:
         """Returns the format of CSV files and other tables: what is given, else that of the training data."""
-        inputs = self._inputs(signature)
-        columns = columns_of(self._data, self._entries(signature), inputs)
-        return format_of(signature, inputs, columns, self._data, options)
+        inputs = self.described_inputs(signature)
+        columns = columns_of(self.data, self.entries(signature), inputs)
+        return format_of(signature, inputs, columns, self.data, options)
 
     def items_of_path(
         self, path: str | Path, signature: str = "serving_default", **options: Any
@@ -179,11 +187,12 @@ class LoadedModel:
             >>> items[0]
             ('new.csv row 1', 'Win a prize now')
         """
-        inputs = self._inputs(signature)
-        columns = columns_of(self._data, self._entries(signature), inputs)
-        return items_of_path(str(path), inputs, columns, self._format(signature, options), self._entries(signature))
+        inputs = self.described_inputs(signature)
+        columns = columns_of(self.data, self.entries(signature), inputs)
+        return items_of_path(str(path), inputs, columns, self.table_format(signature, options), self.entries(signature))
 
-    def _inputs(self, signature: str) -> dict[str, Input]:
+    def described_inputs(self, signature: str = "serving_default") -> dict[str, Input]:
+        """Returns the kind, the type and the shape of each input."""
         specs = self.function(signature).structured_input_signature[1]
         return {name: Input(kind, specs[name]) for name, kind in self.kinds(signature).items()}
 
@@ -195,7 +204,12 @@ class LoadedModel:
         readers = {REQUEST_KINDS.get(kind).read_rows for kind in self.kinds(signature).values()}
         return readers.pop() if len(readers) == 1 else None
 
-    def _entries(self, signature: str) -> Mapping[str, Any]:
+    def defaults(self, signature: str = "serving_default") -> dict[str, Any]:
+        """Returns the values of inputs that a request may leave out."""
+        entries = self.entries(signature)
+        return {name: entry["default"] for name, entry in entries.items() if entry.get("default") is not None}
+
+    def entries(self, signature: str = "serving_default") -> Mapping[str, Any]:
         """Returns the entries of a signature's inputs in zoo.json; empty for a third-party SavedModel."""
         entries: Mapping[str, Any] = self._facts.get(signature, {}).get("inputs", {})
         return entries
@@ -250,26 +264,26 @@ class LoadedModel:
         self, items: Any, signature: str = "serving_default", **options: Any
     ) -> tuple[list[Any], list[dict[str, Any]]]:
         """Returns the items of whatever `predict` takes, and for each the values of the signature's inputs by name."""
-        format = self._format(signature, options)
+        format = self.table_format(signature, options)
         found = self._items(items, signature, format)
         return found, [self._request(item, signature, format) for item in found]
 
     def _items(self, given: Any, signature: str, format: TableFormat) -> list[Any]:
         """Returns the items of whatever `predict` takes; images as uint8."""
-        entries = self._entries(signature)
+        entries = self.entries(signature)
         if self.has_rows(signature):
             read = functools.partial(self._row_reader(signature), format=format)
             items, unused = items_of_table(given, read, entries, signature)
             if unknown := unknown_values(items, self._vocabularies):
                 warnings.warn(unknown, stacklevel=3)
         else:
-            columns = columns_of(self._data, entries, inputs := self._inputs(signature))
+            columns = columns_of(self.data, entries, inputs := self.described_inputs(signature))
             is_path = isinstance(given, (str, Path))
             named = items_of_path(str(given), inputs, columns, format, entries) if is_path else None
             given, unused = ([item for _, item in named[0]], named[1]) if named else (given, [])
             items, others = items_of(given, inputs, signature, columns, self._check_scale)
             unused = unused or others
-        unused = [name for name in unused if name not in targets_of(self._data)]
+        unused = [name for name in unused if name not in targets_of(self.data)]
         if unused and unused != self._unused:
             self._unused = unused
             warnings.warn(f"The model does not use the columns {', '.join(unused)}.", stacklevel=3)
@@ -299,42 +313,13 @@ class LoadedModel:
             except UsageError as error:
                 cause = error.__cause__ or error
                 if self.has_rows(signature):
-                    raise rejected_row(row, request, self._entries(signature), cause) from error
+                    raise rejected_row(row, request, self.entries(signature), cause) from error
                 raise rejected(item, self.kinds(signature), cause) from error
         return found
 
     def _request(self, item: Any, signature: str, format: TableFormat) -> dict[str, Any]:
-        """Returns the inputs of a signature for one item."""
-        inputs, entries = self._inputs(signature), self._entries(signature)
-        item = completed(item, inputs, entries)
-        kinds = {name: value.kind for name, value in inputs.items()}
-        if len(kinds) == 1:
-            (name,) = kinds
-            parts = item if isinstance(item, Mapping) and set(item) == {name} else {name: item}
-            return {name: value_of(parts[name], name, inputs[name], signature, entries.get(name, {}), format)}
-        if isinstance(item, Mapping):
-            item = _by_input(item, self._entries(signature))
-            if set(item) != set(kinds):
-                raise UsageError(
-                    f"{signature} takes {', '.join(kinds)}; received {', '.join(map(str, item))}. Pass these names."
-                )
-            return {
-                name: value_of(item[name], name, value, signature, entries.get(name, {}), format)
-                for name, value in inputs.items()
-            }
-        names = " and ".join(kinds)
-        if not isinstance(item, str) or not {"text", "id"}.issuperset(kinds.values()):
-            raise UsageError(
-                f"{signature} takes {names}; received {shown(item)}. Pass a dict with these names: of arrays with one "
-                "row per example, or a list of such dicts, one per example."
-            )
-        texts = item.split("\t")
-        if len(texts) != len(kinds):
-            raise UsageError(
-                f"Cannot predict for {item!r}: {signature} takes {names}. Pass {len(kinds)} values separated "
-                "by a tab: $'a\\tb' in a shell; in Python, a dict with these names."
-            )
-        return {name: text.encode("utf-8", "surrogateescape") for name, text in zip(kinds, texts, strict=True)}
+        inputs, entries = self.described_inputs(signature), self.entries(signature)
+        return request_of(item, signature, inputs, entries, self.defaults(signature), format)
 
     def labels(self) -> list[str]:
         """Returns the class names of the artifact, in the order of its probabilities; empty if it has none."""
@@ -349,14 +334,6 @@ _BATCH = 64
 
 def _shapes(request: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(() if isinstance(value, bytes) else np.shape(value) for value in request.values())
-
-
-def _by_input(item: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns an item by the names of inputs; it may have the names of the data's columns instead."""
-    if set(item) == set(entries):  # a column may have the name that is another column's input
-        return dict(item)
-    columns = {entry.get("columns", {}).get("column"): name for name, entry in entries.items()}
-    return {columns.get(name, name): value for name, value in item.items()}
 
 
 def _row(outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:

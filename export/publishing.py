@@ -23,13 +23,14 @@ def folder_of(path: Any) -> Path:
     """Returns the folder for the versions of a SavedModel.
 
     Raises:
-        UsageError: it is no path, such as an interface without its name.
+        UsageError: it is no path, such as an interface without its name, or a remote one.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise UsageError(
             f"The folder for the SavedModel is a {type(path).__name__}; expected a path. Call "
             "zoo.export.save(model, PATH, interface=...)."
         )
+    storage.check_local(path, "The folder for the SavedModel")
     return Path(path)
 
 

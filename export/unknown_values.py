@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 _MOST, _LONGEST = 5, 40
@@ -43,12 +43,30 @@ def unknown_values(rows: Sequence[Mapping[str, Any]], vocabularies: Mapping[str,
         >>> unknown_values([{"town": b"Rome"}, {"town": b"Ulm"}], {"town": ("Town", frozenset({"Ulm"}))})
         "The model does not know Town 'Rome' (1 row), and treats it as no information."
     """
+    columns = {key: [row[key] for row in rows if key in row] for key in vocabularies}
+    return described(unknown_counts(columns, vocabularies))
+
+
+def unknown_counts(
+    columns: Mapping[str, Iterable[Any]], vocabularies: Mapping[str, tuple[str, frozenset[str]]]
+) -> Counter[tuple[str, str]]:
+    """Returns how often values occur that the model does not know, by column of the data and value.
+
+    Args:
+        columns: values by input, texts as bytes; empty ones are missing.
+        vocabularies: see `vocabularies_of`.
+    """
     counts: Counter[tuple[str, str]] = Counter()
     for key, (column, known) in vocabularies.items():
-        for value, count in Counter(row[key] for row in rows if key in row).items():
+        for value, count in Counter(columns.get(key, ())).items():
             text = (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)).strip()
             if text and text not in known:
                 counts[column, text] += count
+    return counts
+
+
+def described(counts: Counter[tuple[str, str]]) -> str:
+    """Returns the sentence of `unknown_values` for counts of `unknown_counts`."""
     shown, column = [], ""
     for (name, text), count in counts.most_common(_MOST):
         said = f"{_shortened(text)!r} ({count:,} row{'s' * (count != 1)})"

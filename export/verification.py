@@ -13,11 +13,12 @@ from zoo import storage
 from zoo.errors import UsageError, one_line
 from zoo.export import artifact_paths, foreign, scratch
 from zoo.export.accuracy import Measured
+from zoo.export.golden_questions import questions
 from zoo.export.inspection import operations
 from zoo.export.runtimes import comparison
 from zoo.export.runtimes import runtimes as known_runtimes
-from zoo.export.standalone import arrays, replay
 from zoo.export.standalone import checks as standalone
+from zoo.export.standalone import replay
 from zoo.export.verdict import Check, Verification
 
 __all__ = ["Check", "Verification", "check", "verify"]
@@ -169,30 +170,6 @@ def _check_runtimes(
     checks = [check for outcome in outcomes.values() for check in outcome.checks]
     versions = {name: outcome.version for name, outcome in outcomes.items() if outcome.version}
     return checks, {name: outcome.state for name, outcome in outcomes.items()}, versions
-
-
-def questions(directory: Path) -> dict[str, comparison.Question]:
-    """Returns the golden inputs and outputs of an artifact by signature.
-
-    Raises:
-        UsageError: golden.npz cannot be read.
-    """
-    file = directory / artifact_paths.EXTRA / "golden.npz"
-    found: dict[str, comparison.Question] = {}
-    try:
-        golden, facts = arrays.load(file), storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
-        targets, tolerance = golden.get(f"targets/{facts.get('classes')}"), float(facts["form"]["tolerance"])
-        for name in sorted(facts["signatures"]):
-            inputs, outputs = arrays.examples(golden, facts["signatures"], name)
-            if inputs and outputs and not facts["signatures"][name].get("state"):  # golden.npz does not hold it
-                found[name] = comparison.Question(
-                    inputs, outputs, targets=targets, tolerance=tolerance, decided=facts.get("decided") or {}
-                )
-    except arrays.UNREADABLE as error:
-        raise UsageError(
-            f"{file} cannot be read as zoo.json describes it: {one_line(error)}. Run `zoo verify {directory}` for details."
-        ) from error
-    return found
 
 
 def _check_of(row: standalone.Row) -> Check:

@@ -12,6 +12,7 @@ BENCHMARKS = {
     "training": "examples per second in training, compared with Keras and PyTorch",
     "serving": "milliseconds per call of a SavedModel, compared with other runtimes",
     "server": "requests per second, latency and memory of the HTTP server, compared with FastAPI and MLServer",
+    "bulk": "rows per second of `zoo predict --output` for large files, compared with a plain loop",
     "rows": "rows per second of a table's SavedModel: inputs per column, tf.Example and model inputs",
     "tokenization": "texts per second of the tokenizer in the graph, compared with the tokenizers library",
     "generation": "tokens per second of GPT-2, compared with Hugging Face's generate",

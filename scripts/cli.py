@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from zoo._version import __version__
 from zoo.errors import UsageError, did_you_mean
 from zoo.scripts.console import run_command
+from zoo.storage import check_local
 
 COMMANDS = {
     "train": "train a model, evaluate it, write and verify its SavedModel",
@@ -28,12 +29,14 @@ COMMANDS = {
     "clean": "delete the checkpoints of finished runs",
     "corpus": "write the texts of data sets as lines, for training without labels",
     "huggingface": "write a finished run as a folder that transformers loads",
-    "launch-local": "start N workers of a training on this machine",
+    "launch": "start workers on this machine, or print a job file for Slurm, Ray or Kubernetes",
     "results": "print the recorded figures of the recipes",
     "reproduce": "run recipes and compare their figures with the recorded ones",
     "benchmark": "compare training, serving or tokenization with other frameworks",
     "list": "list models and data sets",
 }
+
+_RENAMED = {"launch-local": "launch local 2 -- train ..."}
 
 
 def _help() -> str:
@@ -59,11 +62,26 @@ def _dispatch(argv: list[str]) -> int | None:
     if argv[0] == "--version":
         print(f"savedmodel-zoo {__version__}")
         return 0
+    if argv[0] in _RENAMED:
+        raise UsageError(f"`zoo {argv[0]}` has another name. Type `zoo {_RENAMED[argv[0]]}`.")
     if argv[0] not in COMMANDS:
         raise UsageError(f"Unknown command {argv[0]!r}. {did_you_mean(argv[0], COMMANDS)}")
+    _check_local(argv[1:])
     name = "list_models" if argv[0] == "list" else argv[0].replace("-", "_")
     status: int | None = importlib.import_module(f"zoo.scripts.{name}").command(argv[1:])
     return status
+
+
+def _check_local(words: Sequence[str]) -> None:
+    """Raises UsageError for the first path of an object store on the command line: every path is one of this machine."""
+    option = ""
+    for word in words:
+        name, given, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        option = name or option
+        if given or not name:
+            check_local(value, option or "The path")
+        if not name:
+            option = ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

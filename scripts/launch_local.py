@@ -1,4 +1,4 @@
-"""Start several workers of a training on this machine: `zoo launch-local 2 -- train --model cnn --data digits`."""
+"""Start several workers of a training on this machine: `zoo launch local 2 -- train --model cnn --data digits`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import IO
 from zoo.errors import UsageError
 from zoo.scripts.console import run_command
 
-_HELP = """usage: zoo launch-local N -- train --model NAME --data NAME [options]
+_HELP = """usage: zoo launch local N -- train --model NAME --data NAME [options]
 
 Start N workers of `zoo train` on this machine. They train together over the loopback interface, as workers on several
 machines do. The CPU cores are divided among the workers, and so are the GPUs if there is at least one per worker.
@@ -28,8 +28,8 @@ machines do. The CPU cores are divided among the workers, and so are the GPUs if
 Worker 0 prints as usual. Lines of the others begin with [worker 1], [worker 2], ... If a worker fails, the others have
 30 seconds to stop. The exit status is that of the first failed worker, or 128 + n if signal n ended it.
 """
-_TRAINING = ("train",)
-_OWN = ("--cluster", "--task-index", "--task_index")
+TRAINING = ("train",)
+OWN = ("--cluster", "--task-index", "--task_index")
 
 
 def command(argv: list[str]) -> int:
@@ -59,7 +59,7 @@ def worker_commands(words: Sequence[str], ports: Sequence[int]) -> list[list[str
 
 def _parse(argv: Sequence[str]) -> tuple[int, list[str]]:
     """Returns the number of workers and their command."""
-    example = "Try `zoo launch-local 2 -- train --model cnn --data digits`."
+    example = "Try `zoo launch local 2 -- train --model cnn --data digits`."
     before, after = list(argv), None
     if "--" in argv:
         before, after = list(argv[: argv.index("--")]), list(argv[argv.index("--") + 1 :])
@@ -68,12 +68,12 @@ def _parse(argv: Sequence[str]) -> tuple[int, list[str]]:
         raise UsageError(f"The number of workers is {came}; expected one whole number of at least 1. {example}")
     if not after:
         raise UsageError(f"No command follows --; expected `train` and its options. {example}")
-    if after[0] not in _TRAINING:
-        raise UsageError(f"`zoo {after[0]}` does not train; launch-local only starts training. {example}")
+    if after[0] not in TRAINING:
+        raise UsageError(f"`zoo {after[0]}` does not train; zoo launch local only starts training. {example}")
     for word in after:
-        if word.split("=", 1)[0] in _OWN:
+        if word.split("=", 1)[0] in OWN:
             raise UsageError(
-                f"{word} is not allowed after --, because launch-local passes it to every worker. Leave it out."
+                f"{word} is not allowed after --, because zoo launch local passes it to every worker. Leave it out."
             )
     return int(before[0]), after
 

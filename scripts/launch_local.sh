@@ -1,2 +1,2 @@
 #!/usr/bin/env bash
-exec "${PYTHON:-python3}" -P -m zoo.scripts.cli launch-local "$@"
+exec "${PYTHON:-python3}" -P -m zoo.scripts.cli launch local "$@"

@@ -12,6 +12,7 @@ from typing import Any
 
 from zoo.errors import UsageError
 from zoo.scripts.console import Parser, import_tensorflow, load_plugins, run_command
+from zoo.scripts.predict_progress import ProgressBar
 from zoo.tables.formats import OPTIONS
 
 
@@ -36,9 +37,28 @@ def command(argv: list[str]) -> int:
         help="Further inputs of the signature as JSON, such as '{\"temperature\": 0.5}', the same for all.",
     )
     parser.add_argument("--json", action="store_true", help="Print one JSON object per line, with every output.")
+    parser.add_argument(
+        "--output",
+        type=str | None,
+        default=None,
+        help="Write the answers for files of any size to this file, .parquet, .csv or .jsonl, instead of printing them. The "
+        "inputs are folders, or CSV, Parquet, JSON lines and TFRecord files. A command that was interrupted goes on if it is "
+        "called again.",
+    )
+    for name, text in {
+        "batch_size": "With --output: rows that are computed together, by default 256, and 64 for files.",
+        "workers": "With --output: processes, by default one for each core, at most 8.",
+    }.items():
+        spellings = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
+        parser.add_argument(*spellings, type=int | None, default=None, help=text)
     _add_format(parser)
     parser.add_plugins()
     options = parser.parse(load_plugins(argv))
+    if options.output is not None:
+        return _to_file(options)
+    for name in ("batch_size", "workers"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name} belongs to --output. Pass --output answers.csv, or leave it out.")
     if options.top < 1:
         raise UsageError(f"--top is {options.top}; expected at least 1. Try --top 3.")
 
@@ -67,6 +87,42 @@ def command(argv: list[str]) -> int:
     return 0
 
 
+def _to_file(options: Any) -> int:
+    """Predicts for files of any size, and prints the number of rows."""
+    for name in ("json", "top"):
+        if getattr(options, name) not in (False, 1):
+            raise UsageError(f"--{name} belongs to printed answers; --output writes all outputs. Leave it out.")
+    from zoo.export.bulk.run import predict_files
+    from zoo.registries import list_plugins
+
+    bar = ProgressBar()
+    try:
+        found = predict_files(
+            options.path,
+            options.inputs,
+            options.output,
+            signature=options.signature,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            plugins=[plugin.source for plugin in list_plugins() if plugin.named],
+            progress=bar.show,
+            **{name: getattr(options, name) for name in OPTIONS},
+        )
+    except KeyboardInterrupt:
+        bar.end()
+        raise KeyboardInterrupt("interrupted. The same command goes on where it stopped.") from None
+    finally:
+        bar.end()
+    if found.note:
+        print(f"zoo: {found.note}", file=sys.stderr)
+    rejected = f", {found.rejected:,} rejected ({found.rejected_file})" if found.rejected else ""
+    print(
+        f"{found.output}: {found.answered:,} answers{rejected}, {found.seconds:.1f} s, {found.rows_per_second:,.0f} rows a "
+        "second"
+    )
+    return 0
+
+
 def _items(model: Any, item: str, signature: str, written: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Returns the items that an argument means, with the names that are printed; columns that are not used are named."""
     if model.has_rows(signature):
@@ -89,8 +145,6 @@ def _items(model: Any, item: str, signature: str, written: Mapping[str, Any]) ->
 
 def _with_settings(model: Any, items: list[tuple[str, Any]], signature: str, settings: str) -> list[tuple[str, Any]]:
     """Returns the items with further inputs of the signature."""
-    from zoo.export.default_inputs import needed_by
-
     try:
         more = json.loads(settings)
     except ValueError as error:
@@ -101,7 +155,7 @@ def _with_settings(model: Any, items: list[tuple[str, Any]], signature: str, set
         raise UsageError(
             f"--settings has {came:.200}; {signature} takes {', '.join(names)}. Pass an object of some of these."
         )
-    needed = [name for name in needed_by(model, signature) if name not in more]
+    needed = [name for name in names if name not in more and name not in model.defaults(signature)]
     return [
         (title, {**more, **(value if isinstance(value, Mapping) else dict.fromkeys(needed, value))})
         for title, value in items

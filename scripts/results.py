@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zoo.errors import UsageError
 from zoo.scripts.console import Parser, run_command
-from zoo.scripts.train import RECIPES
+from zoo.scripts.train import RECIPES, read_sections
 
 COLUMNS = [
     *("recipe", "model", "data", "examples", "metric", "value", "deviation", "baseline", "baseline_value"),
@@ -18,6 +18,9 @@ COLUMNS = [
 RECORDED = RECIPES / "results.csv"
 """The figures that this package was published with. A row is a figure next to one baseline. A deviation is the standard
 deviation over `runs`, which are folds or seeds; it is empty for one run, and for older rows."""
+
+_ERRORS = ("MAE", "RMSE", "loss", "bits per byte")
+"""The first words of metrics that are errors: smaller is better."""
 
 Row = Mapping[str, str]
 
@@ -33,6 +36,9 @@ def command(argv: list[str]) -> int:
     parser.add_argument("--data", help="Print only the results on this data set.")
     parser.add_argument("--file", default=str(RECORDED), help="The CSV file.")
     parser.add_argument("--markdown", action="store_true", help="Print a Markdown table.")
+    parser.add_argument(
+        "--behind", action="store_true", help="Print only results with default settings that a baseline beats."
+    )
     options = parser.parse(argv)
     rows = read(Path(options.file))
     for column in ("model", "data"):
@@ -40,7 +46,11 @@ def command(argv: list[str]) -> int:
         if wanted is not None and wanted not in known:
             raise UsageError(f"No recipe with {column} {wanted!r} has results. Choose from {', '.join(known)}.")
         rows = [row for row in rows if wanted in (None, row[column])]
-    print(markdown(rows) if options.markdown else table(rows))
+    if options.behind:
+        rows = behind(rows)
+        print(behind_markdown(rows) if options.markdown else table(rows))
+    else:
+        print(markdown(rows) if options.markdown else table(rows))
     return 0
 
 
@@ -65,6 +75,44 @@ def figures(rows: Sequence[Row]) -> list[list[Row]]:
     for row in rows:
         found.setdefault((row["recipe"], row["model"], row["metric"]), []).append(row)
     return list(found.values())
+
+
+def behind(rows: Sequence[Row]) -> list[Row]:
+    """Returns those results of recipes with default settings that a baseline beats: of every model and recipe, the row of
+    the first figure with the best baseline, if the baseline is better.
+
+    Example:
+        >>> [row["model"] for row in behind(read(RECORDED)) if row["recipe"] == "table_wine"]
+        ['ft_transformer']
+    """
+    first: dict[tuple[str, str], list[Row]] = {}
+    for found in figures(rows):
+        compared = [row for row in found if row["baseline_value"]]
+        if compared and (found[0]["recipe"], found[0]["model"]) not in first and _is_default(found[0]["recipe"]):
+            first[found[0]["recipe"], found[0]["model"]] = compared
+    best = [max(compared, key=lambda row: _better(row, "baseline_value")) for compared in first.values()]
+    return [row for row in best if _better(row, "baseline_value") > _better(row, "value")]
+
+
+def behind_markdown(rows: Sequence[Row]) -> str:
+    """Returns the rows of `behind` as a Markdown table."""
+    lines = ["| model | recipe | metric | default settings | best baseline | |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        gap = _better(row, "baseline_value") - _better(row, "value")
+        spread = max(float(row[f"{side}deviation"] or 0) for side in ("", "baseline_"))
+        cells = [f"`{row['model']}`", f"`{row['recipe']}`", row["metric"], _value(row), _baseline(row)]
+        lines.append("| " + " | ".join([*cells, "within one deviation" if gap <= spread else ""]) + " |")
+    return "\n".join(lines)
+
+
+def _better(row: Row, column: str) -> float:
+    """Returns a value that is larger for a better one."""
+    return -float(row[column]) if row["metric"].startswith(_ERRORS) else float(row[column])
+
+
+def _is_default(recipe: str) -> bool:
+    sections = read_sections(recipe)
+    return not sections["config"] and {*sections["model"]} <= {"name"}
 
 
 def table(rows: Sequence[Row], recorded: Sequence[Row] | None = None) -> str:

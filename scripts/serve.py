@@ -12,34 +12,7 @@ from zoo.scripts.console import Parser, import_tensorflow, run_command
 
 def command(argv: list[str]) -> int:
     """Parses the options and serves until it is stopped."""
-    parser = Parser(
-        "serve",
-        "Serve SavedModels over HTTP: TensorFlow Serving's REST API, the Open Inference Protocol, raw files and texts, and a "
-        "page to try the models in a browser. New versions in a folder are served without a restart.",
-    )
-    parser.add_argument(
-        "models", nargs="+", help="Run directories, folders of versions, or version folders; NAME=PATH names the model."
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="Address to listen on; others than loopback need --token.")
-    parser.add_argument("--port", type=int, default=8501, help="Port; 0 for a free one.")
-    parser.add_argument(
-        "--token", default="", help="What clients send as Authorization: Bearer TOKEN, or ZOO_SERVE_TOKEN."
-    )
-    parser.add_argument("--versions", default="latest", help="latest, all, or version numbers: 1,2.")
-    parser.add_argument(
-        "--label", nargs="+", default=[], help="Labels of versions: stable=1 canary=2, or MODEL:stable=1 for one model."
-    )
-    parser.add_argument("--max-body", type=int, default=32 << 20, help="Largest body of a request in bytes.")
-    parser.add_argument(
-        "--max-queue", type=int, default=256, help="Waiting requests of a model before 429 is answered."
-    )
-    parser.add_argument(
-        "--max-batch", type=int, default=64, help="Rows of several requests that are computed together."
-    )
-    parser.add_argument("--timeout", type=float, default=30.0, help="Seconds until a request is answered with 504.")
-    parser.add_argument("--drain", type=float, default=30.0, help="Seconds for requests in progress after SIGTERM.")
-    parser.add_argument("--poll", type=float, default=1.0, help="Seconds between two looks for new versions.")
-    options = parser.parse(argv)
+    options = _parser().parse(argv)
 
     paths = _paths(options.models)
     sys.modules.setdefault("keras", None)  # type: ignore[arg-type]  # TensorFlow would import it, and works without it
@@ -58,6 +31,7 @@ def command(argv: list[str]) -> int:
             port=options.port,
             token=options.token or os.environ.get("ZOO_SERVE_TOKEN", ""),
             versions=options.versions,
+            runtime=options.runtime,
             labels=_labels(options.label),
             max_body=options.max_body,
             max_queue=options.max_queue,
@@ -68,6 +42,43 @@ def command(argv: list[str]) -> int:
         ),
     )
     return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "serve",
+        "Serve SavedModels over HTTP: TensorFlow Serving's REST API, the Open Inference Protocol, raw files and texts, and a "
+        "page to try the models in a browser. New versions in a folder are served without a restart.",
+    )
+    parser.add_argument(
+        "models", nargs="+", help="Run directories, folders of versions, or version folders; NAME=PATH names the model."
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="Address to listen on; others than loopback need --token.")
+    parser.add_argument("--port", type=int, default=8501, help="Port; 0 for a free one.")
+    parser.add_argument(
+        "--token", default="", help="What clients send as Authorization: Bearer TOKEN, or ZOO_SERVE_TOKEN."
+    )
+    parser.add_argument("--versions", default="latest", help="latest, all, or version numbers: 1,2.")
+    parser.add_argument(
+        "--label", nargs="+", default=[], help="Labels of versions: stable=1 canary=2, or MODEL:stable=1 for one model."
+    )
+    parser.add_argument(
+        "--runtime",
+        default="tensorflow",
+        help="What computes the models: tensorflow, openvino or onnxruntime (extra `runtimes`). Raw inputs and labels stay "
+        "in TensorFlow, and the golden examples are compared before anything is served.",
+    )
+    parser.add_argument("--max-body", type=int, default=32 << 20, help="Largest body of a request in bytes.")
+    parser.add_argument(
+        "--max-queue", type=int, default=256, help="Waiting requests of a model before 429 is answered."
+    )
+    parser.add_argument(
+        "--max-batch", type=int, default=64, help="Rows of several requests that are computed together."
+    )
+    parser.add_argument("--timeout", type=float, default=30.0, help="Seconds until a request is answered with 504.")
+    parser.add_argument("--drain", type=float, default=30.0, help="Seconds for requests in progress after SIGTERM.")
+    parser.add_argument("--poll", type=float, default=1.0, help="Seconds between two looks for new versions.")
+    return parser
 
 
 def _paths(words: list[str]) -> dict[str, str]:

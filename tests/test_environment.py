@@ -14,7 +14,7 @@ import zoo
 from zoo import environment
 from zoo.errors import UsageError
 from zoo.scripts.console import run_command
-from zoo.training.cluster import find_cluster
+from zoo.training.detection.find import find_cluster
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,40 @@ def test_trends_and_groups_are_found_on_the_validation_split():
     assert (np.diff(fitted.similarities, axis=1) <= 0).all() and (fitted.popularity > 0).any()
 
 
+def ranking_scores(table, train, held):
+    """Returns the mean of hit rate and NDCG at 10 of every user with held-out items, by sorting each row."""
+    found = []
+    for user in np.unique(held.users):
+        seen = set(train.items[train.users == user].tolist())
+        wanted = set(held.items[held.users == user].tolist()) - seen
+        best = [item for item in np.argsort(-table[user], kind="stable").tolist() if item not in seen][:10]
+        gain = sum(1 / np.log2(place + 2) for place, item in enumerate(best) if item in wanted)
+        ideal = sum(1 / np.log2(place + 2) for place in range(min(10, len(wanted))))
+        if wanted:
+            found.append(((gain > 0) + gain / ideal) / 2)
+    return np.array(found)
+
+
+def test_the_mixture_has_the_most_popularity_that_is_not_worse():
+    columns, early, late = drifting()
+    train, held = (Interactions(*(column[part] for column in columns), 80, 40) for part in (early, late))
+    fitted = fit(train, held, neighbors=15)
+    sums = np.zeros((80, 41))
+    for user, item, later in zip(train.users, train.items, train.age, strict=True):
+        np.add.at(sums[user], fitted.neighbors[item], fitted.similarities[item] * fitted.decay**later)
+    sums = sums[:, 1:]
+    assert np.median(sums[np.unique(held.users)].mean(axis=1)) == pytest.approx(1, rel=1e-3)
+    popularity, scores = fitted.popularity / fitted.choice.popularity, {}
+    for power in (1.0, 0.5, 0.0):
+        for share in (0.001, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0):
+            table = sums / sums.mean(axis=1, keepdims=True) ** power + share * popularity
+            scores[power, share] = ranking_scores(table, train, held)
+    best = max(scores.values(), key=np.mean)
+    near = {key for key, score in scores.items() if np.mean(best - score) <= np.std(best - score) / len(best) ** 0.5}
+    chosen = fitted.choice.mean_power, fitted.choice.popularity
+    assert chosen in near and chosen[1] == max(share for _, share in near)
+
+
 def test_without_times_or_validation_users_nothing_is_forgotten():
     columns, train, _ = drifting()
     pairs = [column[train] for column in columns[:2]]

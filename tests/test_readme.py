@@ -18,7 +18,7 @@ import pytest
 import processes
 import zoo
 from zoo.scripts import cli, results, train
-from zoo.scripts.benchmarks import exports, generation, rows, runtimes, serving, tokenization, training
+from zoo.scripts.benchmarks import bulk, exports, generation, rows, runtimes, serving, tokenization, training
 from zoo.scripts.list_models import model_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,9 +41,10 @@ def blocks(language, pages=PAGES):
     [
         ("zoo/models", "models", model_table),
         ("scripts/recipes", "results", lambda: results.markdown(results.read(results.RECORDED))),
+        ("scripts/recipes", "behind", lambda: results.behind_markdown(results.behind(results.read(results.RECORDED)))),
         *(
             ("scripts/benchmarks", module.__name__.rpartition(".")[2], lambda module=module: printed(module))
-            for module in (training, serving, rows, tokenization, generation)
+            for module in (training, serving, bulk, rows, tokenization, generation)
         ),
         (
             "scripts/benchmarks",

@@ -7,14 +7,18 @@ import io
 import math
 import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import zoo
 from zoo import storage
+from zoo.errors import UsageError
 from zoo.export.standalone import arrays
+from zoo.scripts import cli
 
 
 def permissions(path):
@@ -198,3 +202,56 @@ def test_file_names_of_different_texts_differ():
     ]
     names = [storage.file_name(text) for text in texts]
     assert len(set(names)) == len(texts) and max(len(name.encode()) for name in names) <= 200
+
+
+REMOTE = "is a path of {}://; expected one of this machine. Pass a local path"
+
+
+@pytest.mark.parametrize(
+    ("path", "scheme"),
+    [
+        ("gs://bucket/run", "gs"),
+        (Path("gs://bucket/run"), "gs"),
+        ("s3://key:secret@bucket/run", "s3"),
+        ("csv:az://box/file.csv", "az"),
+        ("images:hf://datasets/x", "hf"),
+    ],
+)
+def test_remote_paths_are_rejected_without_their_keys(path, scheme):
+    with pytest.raises(UsageError, match=f"^run_directory {REMOTE.format(scheme)}") as error:
+        storage.check_local(path, "run_directory")
+    assert "bucket" not in str(error.value) and "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "path", ["runs/gs", "images:photos", "hf:google-bert/bert-base-cased", "csv:s3/file.csv", "a://b"]
+)
+def test_local_paths_and_names_are_not_remote(path):
+    storage.check_local(path, "run_directory")
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["train", "--model", "mlp", "--data", "digits", "--run_directory", "gs://bucket/x"], "--run_directory"),
+        (["train", "--model", "mlp", "--data=csv:s3://bucket/x.csv"], "--data"),
+        (["train", "--data", "digits", "--start-from=gs://bucket/x"], "--start-from"),
+        (["export", "runs/a", "s3://bucket/x"], "The path"),
+        (["verify", "gs://bucket/x"], "The path"),
+        (["launch", "slurm", "--", "train", "--data", "digits", "--run-directory", "gs://bucket/x"], "--run-directory"),
+    ],
+)
+def test_no_command_makes_a_local_folder_of_a_remote_path(words, option, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 2
+    assert capsys.readouterr().err.startswith(f"zoo: {option} is a path of ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_python_functions_reject_remote_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(zoo.UsageError, match=REMOTE.format("gs")):
+        zoo.run("mlp", "digits", run_directory="gs://bucket/x")
+    with pytest.raises(zoo.UsageError, match=REMOTE.format("s3")):
+        zoo.export.save(None, "s3://bucket/x", examples=[1])
+    assert not list(tmp_path.iterdir())

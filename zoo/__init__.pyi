@@ -92,7 +92,9 @@ from .models.keras_application import build_xception_model as build_xception_mod
 from .models.lstm import build_lstm_model as build_lstm_model
 from .models.matrix_factorization import build_matrix_factorization_model as build_matrix_factorization_model
 from .models.mlp import build_mlp_model as build_mlp_model
+from .models.nbeats import build_nbeats_model as build_nbeats_model
 from .models.nlinear import build_nlinear_model as build_nlinear_model
+from .models.resnet_small import build_resnet_small_model as build_resnet_small_model
 from .models.rnn import build_rnn_model as build_rnn_model
 from .models.rocket import build_rocket_model as build_rocket_model
 from .models.sentence_bert import build_sentence_bert_model as build_sentence_bert_model

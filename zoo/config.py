@@ -20,12 +20,12 @@ Strategy = Literal["auto", "one_device", "mirrored", "multi_worker", "tpu"]
 _ADAM = ("adam_beta_1", "adam_beta_2", "adam_epsilon")
 _OF_OPTIMIZER = ("learning_rate", "weight_decay", *_ADAM)
 _OF_SELECTION = ("patience", "min_delta", "keep_best", "monitor")
-_WITHOUT_TRAINING = {"seed", "deterministic", "strategy", "replicas", "precision", "abstain"}
+_WITHOUT_TRAINING = {"seed", "deterministic", "strategy", "replicas", "precision", "abstain", "quantiles"}
 """The options that have the same effect if a model is solved for instead of trained."""
 _WARMUPS = ("warmup_steps", "warmup_fraction", "warmup_from_zero")
 _WITHOUT_CLOSED_FORM = (
     *("accumulation_steps", "ema_momentum", "augmentation", "label_smoothing", "patience", "keep_best", "time_limit"),
-    *("layer_decay", "freeze", "lora_rank", "quantiles", "head_first", "class_weights"),
+    *("layer_decay", "freeze", "lora_rank", "head_first", "class_weights"),
 )
 
 

@@ -14,10 +14,11 @@ def check(run_directory: str | Path | None = None) -> None:
     """Checks Keras's settings before anything is computed, and replaces a matplotlib backend that is not installed here.
 
     Raises:
-        UsageError: the name of the run directory is too long; or Keras runs on another backend than TensorFlow, has channels
-            first, or makes weights in half precision.
+        UsageError: the run directory is remote, or its name is too long; or Keras runs on another backend than TensorFlow,
+            has channels first, or makes weights in half precision.
     """
     if run_directory is not None:
+        storage.check_local(run_directory, "run_directory")
         storage.check_name(run_directory)
     backend = os.environ.get("MPLBACKEND", "").removeprefix("module://")
     if backend != os.environ.get("MPLBACKEND", "") and not _is_installed(backend):

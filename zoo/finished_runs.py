@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,8 +62,20 @@ def finished(run_directory: str | Path) -> tuple[Path, dict[str, Any], Interface
             f"{directory / 'interface'} belongs to other data than {directory / 'model.keras'}: their words and classes may "
             "have other numbers. Put the original files back, or train the model again with overwrite=True (--overwrite)."
         )
-    interface = dataclasses.replace(interface, training=not_defaults(settings.get("config", {})))
+    interface = dataclasses.replace(interface, training=training_options(settings.get("config", {}), directory))
     return directory / "model.keras", settings, interface
+
+
+def training_options(config: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    """Returns what the model card says of a run's training: options that are no defaults, and devices if they changed.
+
+    Args:
+        config: the section `config` of its settings.
+        directory: the run directory.
+    """
+    from zoo.training.devices import devices_of_run
+
+    return {**not_defaults(config), **devices_of_run(directory)}
 
 
 def open_run(

@@ -1,8 +1,8 @@
 """Fits the ranking part of a recommender to interactions: similar items, what is popular now, and how fast both change.
 
-The score of an item for a user is the sum of its similarities to the items of the user's history, divided by the mean over
-all items, plus its popularity. Both can forget: an interaction counts less the older it is, and the latest items of a
-history count most. How much is chosen on validation interactions, so that a data set without trends forgets nothing.
+The score of an item for a user is the sum of its similarities to the items of the user's history, divided by a power of the
+mean over all items, plus its popularity. Both can forget: an interaction counts less the older it is, and the latest items of
+a history count most. How much is chosen on validation interactions, so that a data set without trends forgets nothing.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ _POWERS = ((0.8, 0.0), (0.5, 0.5), (0.8, 0.25), (0.5, 0.25), (1.0, 0.0))
 _MEMORIES = (5.0, math.inf, 2.0)
 _SHARES = (0.001, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Weights of the popularity; never 0, because it orders the items for users without a history."""
+_MEAN_POWERS = (1.0, 0.5, 0.0)
 LONGEST = 500
 """Items of a user that are counted, the latest ones: the number of pairs grows with the square."""
 _CELLS = 25_000_000
 """Scores, users times items, on which the choice is made."""
+_USERS = 32
 _FEWEST = 20
 """Fewer validation users than this decide nothing."""
 
@@ -44,6 +46,8 @@ class Choice:
         memory: how many items back in a history an item counts half; infinite if all count the same.
         popularity: weight of the popularity.
         active_power: an interaction is divided by the number of its user's items to this power.
+        mean_power: the sums of similarities are divided by their mean over all items to this power. With 1 all users get the
+            same mixture with the popularity; with 0 it weighs more for users with a short history.
     """
 
     half_life: float = math.inf
@@ -53,6 +57,7 @@ class Choice:
     memory: float = math.inf
     popularity: float = 0.3
     active_power: float = 1.0
+    mean_power: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Fitted:
 
     Attributes:
         neighbors: numbers of each item's most similar items, int32 (items, neighbors), 0 where there are fewer.
-        similarities: their similarities, float32 of the same shape.
+        similarities: their similarities, float32 of the same shape, divided by the usual mean of their sums.
         popularity: popularity of each item, float32 (items,), already multiplied by its weight.
         decay: factor by which an item of a history counts less than the next one.
         choice: how interactions were counted.
@@ -131,8 +136,9 @@ def fit(train: Interactions, validation: Interactions, neighbors: int) -> Fitted
     """Fits a ranking to training interactions. How they are counted is chosen on the validation interactions.
 
     A choice is best by the mean of hit rate and NDCG at 10. The settings are chosen one after the other, each together with
-    the weight of the popularity. A setting changes only if that is better by more than the standard error. With fewer than
-    20 validation users all keep their defaults.
+    the weight of the popularity. A setting changes only if that is better by more than the standard error. At the end, the
+    weight of the popularity is the greatest that is not worse than the best one by more than the standard error: what is
+    popular is the simpler method. With fewer than 20 validation users all keep their defaults.
 
     Args:
         train: the training interactions.
@@ -140,9 +146,12 @@ def fit(train: Interactions, validation: Interactions, neighbors: int) -> Fitted
         neighbors: maximum number of similar items that are kept for each item.
 
     Source: Karypis, Evaluation of item-based top-N recommendation algorithms, CIKM 2001 (powers of the counts); Ding and Li,
-    Time weight collaborative filtering, CIKM 2005 (decay).
+    Time weight collaborative filtering, CIKM 2005 (decay); Breiman and others, Classification and regression trees, 1984
+    (the rule of one standard error).
     """
-    judge = _Judge(train, validation)
+    import numpy as np
+
+    judge, usual = _Judge(train, validation), 1.0
     choice = Choice(memory=5.0 if train.timed else math.inf)
     if judge.users >= _FEWEST:
         powers = [{"source_power": source, "target_power": target} for source, target in _POWERS]
@@ -155,11 +164,11 @@ def fit(train: Interactions, validation: Interactions, neighbors: int) -> Fitted
         for stage in stages:
             others = [dataclasses.replace(choice, **part) for part in stage]
             choice = _best(train, judge, list(dict.fromkeys([choice, *others])), neighbors)
+        choice, usual = _blend(train, judge, choice, neighbors)
     numbers, values = _nearest(_pruned(similarities(train, choice), neighbors), neighbors)
     decay = 1.0 if math.isinf(choice.memory) else 0.5 ** (1 / choice.memory)
-    return Fitted(
-        numbers, values, choice.popularity * recent_popularity(train, choice.popular_half_life), decay, choice
-    )
+    popularity = choice.popularity * recent_popularity(train, choice.popular_half_life)
+    return Fitted(numbers, values / np.float32(usual), popularity, decay, choice)
 
 
 def recent_popularity(train: Interactions, half_life: float) -> np.ndarray:
@@ -187,7 +196,7 @@ def best_half_life(train: Interactions, validation: Interactions) -> float:
         return math.inf
     table = np.zeros((judge.users, train.shape[1]), np.float32)
     table[judge.seen] = -np.inf
-    return max(_SPANS, key=lambda span: judge.score(table + recent_popularity(train, span)).mean())
+    return max(_SPANS, key=lambda span: judge.score(table, recent_popularity(train, span)).mean())
 
 
 def similarities(train: Interactions, choice: Choice, longest: int | None = LONGEST) -> scipy.sparse.csr_matrix:
@@ -262,16 +271,20 @@ class _Judge:
         self.rows, self.columns = np.searchsorted(users, held // max(width, 1)), held % max(width, 1)
         self.seen = train.matrix(1.0)[users].nonzero() if len(users) else None
 
-    def score(self, table: np.ndarray) -> np.ndarray:
-        """Returns the mean of hit rate and NDCG at 10 of each user, for scores (users, items) without seen items."""
+    def score(self, table: np.ndarray, popularity: np.ndarray) -> np.ndarray:
+        """Returns the mean of hit rate and NDCG at 10 of each user, for scores (users, items) without seen items, to which
+        the popularity (items,) is added."""
         import numpy as np
 
         ranks = np.empty(len(self.rows), np.int64)
-        for start in range(0, len(ranks), 256):
-            part = slice(start, start + 256)
-            rows, columns = self.rows[part], self.columns[part]
-            above = np.count_nonzero(table[rows] >= table[rows, columns, np.newaxis], axis=1)
-            ranks[part] = above - 1  # the worst of equal scores: one that is the same for all items must not be a hit
+        for first in range(0, self.users, _USERS):  # few users at a time stay in the processor's cache
+            scores = table[first : first + _USERS] + popularity
+            begin, end = np.searchsorted(self.rows, [first, first + _USERS])
+            rows, columns = self.rows[begin:end] - first, self.columns[begin:end]
+            above = np.count_nonzero(scores[rows] >= scores[rows, columns, np.newaxis], axis=1)
+            ranks[begin:end] = (
+                above - 1
+            )  # the worst of equal scores: one that is the same for all items must not be a hit
         relevant = np.bincount(self.rows, minlength=self.users)
         gains = np.bincount(self.rows, np.where(ranks < TOP_K, 1 / np.log2(ranks + 2), 0.0), self.users)
         ideal = np.cumsum(1 / np.log2(np.arange(TOP_K) + 2))[np.minimum(relevant, TOP_K) - 1]
@@ -284,18 +297,57 @@ def _best(train: Interactions, judge: _Judge, choices: Sequence[Choice], neighbo
     import numpy as np
 
     scored = []
+    earlier = None
     for choice in choices:
-        memory = 1.0 if math.isinf(choice.memory) else np.exp2(-train.age / choice.memory)
-        table = (train.matrix(memory)[judge.chosen] @ _pruned(similarities(train, choice), neighbors)).toarray()
-        table /= np.maximum(table.mean(axis=1, keepdims=True), 1e-30)
-        table[judge.seen] = -np.inf
+        similar = dataclasses.replace(choice, popular_half_life=0.0, popularity=0.0)
+        if similar != earlier:  # otherwise the sums are the same
+            earlier, table = similar, _sums(train, judge, choice, neighbors)
+            table /= np.maximum(table.mean(axis=1, keepdims=True), 1e-30)
+            table[judge.seen] = -np.inf
         popularity = recent_popularity(train, choice.popular_half_life)
         for share in _SHARES:
-            scored.append((judge.score(table + share * popularity), dataclasses.replace(choice, popularity=share)))
+            found = judge.score(table, np.float32(share) * popularity)
+            scored.append((found, dataclasses.replace(choice, popularity=share)))
     first = max(scored[: len(_SHARES)], key=lambda pair: pair[0].mean())
     best = max(scored, key=lambda pair: pair[0].mean())
     gain = best[0] - first[0]
     return best[1] if gain.mean() > gain.std() / math.sqrt(len(gain)) else first[1]
+
+
+def _sums(train: Interactions, judge: _Judge, choice: Choice, neighbors: int) -> np.ndarray:
+    """Returns the sums of similarities to the histories of the judged users, (users, items)."""
+    import numpy as np
+
+    memory = 1.0 if math.isinf(choice.memory) else np.exp2(-train.age / choice.memory)
+    found: np.ndarray = (train.matrix(memory)[judge.chosen] @ _pruned(similarities(train, choice), neighbors)).toarray()
+    return found
+
+
+def _blend(train: Interactions, judge: _Judge, choice: Choice, neighbors: int) -> tuple[Choice, float]:
+    """Returns a choice with its mixture of similarities and popularity, and the median over the users of the mean of the
+    sums. Of the mixtures that are not worse than the best one by more than the standard error of the difference, it is the
+    one with the most popularity."""
+    import numpy as np
+
+    sums = _sums(train, judge, choice, neighbors)
+    means = sums.mean(axis=1, keepdims=True)
+    usual = float(np.median(means[means > 0])) if (means > 0).any() else 1.0
+    sums, means = sums / usual, np.maximum(means / usual, 1e-30)
+    popularity = recent_popularity(train, choice.popular_half_life)
+    scored = []
+    for power in _MEAN_POWERS:
+        table = sums / means**power
+        table[judge.seen] = -np.inf
+        for share in _SHARES:
+            found = dataclasses.replace(choice, mean_power=power, popularity=share)
+            scored.append((judge.score(table, np.float32(share) * popularity), found))
+    best = max(scored, key=lambda pair: pair[0].mean())[0]
+    near = [
+        (found.popularity, score.mean(), found)
+        for score, found in scored
+        if (best - score).mean() <= (best - score).std() / math.sqrt(len(best))
+    ]
+    return max(near, key=lambda one: one[:2])[2], usual
 
 
 def interactions(columns: Mapping[str, Any], num_users: int, num_items: int) -> Interactions:

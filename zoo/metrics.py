@@ -149,14 +149,15 @@ class AbsoluteLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("zoo")
 class QuantileLoss(keras.losses.Loss):
-    """Squared error of values plus the pinball loss of their quantiles, for every example, (batch,).
+    """Squared or absolute error of values plus the pinball loss of their quantiles, for every example, (batch,).
 
     Targets are (batch, values). Outputs are (batch, values x (1 + levels)): first the values, then for every value its
-    quantiles. The loss of an example is the mean over the values of (v - y)^2 + the mean over the levels p of
+    quantiles. The loss of an example is the mean over the values of |v - y|^power + the mean over the levels p of
     max(p (y - q), (p - 1) (y - q)). Source: Koenker and Bassett, Regression quantiles, Econometrica 46, 1978.
 
     Args:
         levels: the levels of the quantiles, between 0 and 1.
+        power: 2 for the squared error of the values, 1 for their absolute error.
 
     Raises:
         UsageError: the outputs have another number of columns.
@@ -166,9 +167,9 @@ class QuantileLoss(keras.losses.Loss):
         [0.5]
     """
 
-    def __init__(self, levels: Sequence[float], name: str = "quantile_loss", **kwargs: Any) -> None:
+    def __init__(self, levels: Sequence[float], power: int = 2, name: str = "quantile_loss", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
-        self.levels = [float(level) for level in levels]
+        self.levels, self.power = [float(level) for level in levels], power
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns the losses."""
@@ -182,11 +183,12 @@ class QuantileLoss(keras.losses.Loss):
         below = ops.expand_dims(y_true, -1) - ops.reshape(y_pred[:, values:], (-1, values, count))
         levels = ops.convert_to_tensor(self.levels, dtype=y_pred.dtype)
         pinball = ops.maximum(levels * below, (levels - 1) * below)
-        return _per_example(ops.square(y_true - y_pred[:, :values])) + _per_example(pinball)
+        error = y_true - y_pred[:, :values]
+        return _per_example(ops.square(error) if self.power == 2 else ops.abs(error)) + _per_example(pinball)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return {**super().get_config(), "levels": self.levels}
+        return {**super().get_config(), "levels": self.levels, "power": self.power}
 
 
 @keras.saving.register_keras_serializable("zoo")

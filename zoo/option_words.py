@@ -13,6 +13,7 @@ from typing import Any
 COMMAND, RUN, LOAD = "command", "run", "load"
 _ARGUMENTS = {"config": "config", "model": "model_arguments", "data": "data_arguments"}
 _OPTION = re.compile(r"--(config|model|data)\.(\w+) ('[^']*'|\S+?)(?=:?(?:\s|$))")
+_MODEL = re.compile(r"--model (\w+) (?=--)")
 _SEVERAL = re.compile(rf"{_OPTION.pattern}(?: {_OPTION.pattern})*")
 
 _reader = contextvars.ContextVar("reader", default=LOAD)
@@ -63,7 +64,9 @@ def in_words(text: str) -> str:
         >>> in_words("--config.epochs 24: val_loss was still best")
         "config={'epochs': 24}: val_loss was still best"
     """
-    return text if by_command() else _SEVERAL.sub(lambda found: _as_arguments(found[0]), text)
+    if by_command():
+        return text
+    return _SEVERAL.sub(lambda found: _as_arguments(found[0]), _MODEL.sub(r"model='\1', ", text))
 
 
 def _as_arguments(options: str) -> str:

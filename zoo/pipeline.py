@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import datasets, environment, option_words, registry, storage
-from zoo.config import TrainConfig, as_config, not_defaults
+from zoo.config import TrainConfig, as_config
 from zoo.errors import UsageError
-from zoo.finished_runs import finished, load_model
+from zoo.finished_runs import finished, load_model, training_options
 from zoo.finished_runs import open_run as open_run
 from zoo.preparation import Preparation, choose_model, default_directory, golden_of, prepare_run, record_golden
 from zoo.run_arguments import check_data, check_devices
@@ -141,8 +141,8 @@ def run(
     from zoo.training.run_directory import in_use
 
     prepared, network, chief = ready.prepared, ready.network, ready.workers.chief
+    _say(ready.describe(directory) if chief else ready.cluster, verbose)
     verbose = verbose if chief else 0
-    _say(ready.describe(directory), verbose)
     config = ready.config
     del ready  # which holds the weights of `start_from` a second time
     trained = training.train(
@@ -157,7 +157,7 @@ def run(
         saved = verification = None
         if export:
             interface = Interface.load(directory / "interface")
-            interface = dataclasses.replace(interface, training=not_defaults(config.to_dict()))
+            interface = dataclasses.replace(interface, training=training_options(config.to_dict(), directory))
             golden = prepared.golden if golden is None else golden
             saved, verification = _export(network, interface, directory, report, golden, verbose)
     _say(concluded, verbose)

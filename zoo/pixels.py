@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from zoo.errors import UsageError
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+_SIDE = 28
+"""Height and width to which images are reduced at most for methods whose cost grows with the number of pixels."""
 _DARK = 127
 """Images whose brightest pixel is at most this, of 255, may have another scale."""
 
@@ -72,3 +80,23 @@ def note_on_scale(top: float, name: str, *, is_float: bool) -> str:
 def is_dark(top: float) -> bool:
     """Returns whether images are nearly black, from their brightest pixel of 255."""
     return top <= _DARK
+
+
+def as_row(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Returns an example with its `image`, (height, width, channels), as a row of pixels, of at most 28x28.
+
+    Example:
+        >>> as_row({"image": tf.zeros((64, 64, 3), tf.uint8)})["image"].shape
+        TensorShape([2352])
+    """
+    import tensorflow as tf
+
+    image = example["image"]
+    if image.shape[-1] is None:  # grey images among coloured ones
+        image = tf.repeat(image, 3 // tf.minimum(tf.shape(image)[-1], 3), axis=-1)[..., :3]
+        image = tf.ensure_shape(image, [*image.shape[:2], 3])
+    sides = [_SIDE if side is None else min(side, _SIDE) for side in image.shape[:2]]
+    if sides != image.shape[:2].as_list():
+        means = tf.image.resize(image, sides, method="area")
+        image = tf.cast(tf.round(means) if image.dtype.is_integer else means, image.dtype)
+    return {**example, "image": tf.reshape(image, [-1])}

@@ -57,7 +57,15 @@ class Preparation:
         start = f"\n{self.weights}" if self.weights else ""
         arguments, examples = registry.plain(self.prepared.recommended), self.prepared.num_examples("train")
         taken = recommended.describe(examples, arguments, self.given, self.config)
-        return f"{title}\n{describe_data(self.prepared)}{start}" + (f"\n{taken}" if taken else "")
+        text = f"{title}\n{describe_data(self.prepared)}{start}" + (f"\n{taken}" if taken else "")
+        return f"{self.cluster}\n{text}" if self.cluster else text
+
+    @property
+    def cluster(self) -> str:
+        """A line about the workers, empty for a single process."""
+        from zoo.training.strategies import describe_cluster
+
+        return describe_cluster(self.strategy)
 
 
 def prepare_run(

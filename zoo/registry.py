@@ -37,11 +37,13 @@ class Situation:
         task: the task's name.
         examples: number of training examples.
         arguments: arguments of the builder: those that the user chose, and for options of the training all of them.
+        facts: what the preprocessor found in the data, such as whether `mirrored` images keep their classes.
     """
 
     task: str
     examples: int
     arguments: Mapping[str, Any]
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 Recommend = Callable[[Situation], Mapping[str, Any]]
@@ -66,7 +68,8 @@ class ModelSpec:
         levels: groups of layers that have the same learning rate with `layer_decay`, as patterns of their names, such as
             (("pooler", "probabilities", "logits"),). Any other layer is a separate group.
         preprocessing: settings for the preprocessor: `image_size` (height, width) for images of smaller or varying size, the
-            `longest_side` of its input, a vocabulary size, a maximum length, whether the model `reads_pairs` of texts or
+            `longest_side` of its input, the number of training images below which they are compared with their mirror images
+            (`mirrored_below`), a vocabulary size, a maximum length, whether the model `reads_pairs` of texts or
             `reads_forms` of words. Its `preprocessor` replaces that of the task; it is a kind, or a kind for each of the
             tasks that it replaces.
         data_arguments: the builder's arguments that the data determines (classes, vocabulary), never the user.
@@ -85,7 +88,7 @@ class ModelSpec:
             from model inputs and the preprocessor's extras to named tensors. They become part of the SavedModel.
         side_outputs: layers whose outputs are returned in addition to the model's outputs, if a model has such a layer.
         closed_form: sets a model's weights directly from all training inputs and targets, dicts of arrays, without
-            gradient steps.
+            gradient steps. One with a parameter `levels` also sets those of quantiles, of these levels.
         adapt: sets weights of a new model from the data, before the first step; it is called with the model and the
             prepared data (`zoo.datasets.prepared.Prepared`). It may use the validation split for choices.
         jit_compile: whether XLA makes training faster on a CPU; measured with `zoo benchmark training`.
@@ -115,6 +118,11 @@ class ModelSpec:
     heavy: bool = False
     jit_compile: bool = False
     variant_of: str | None = None
+
+    @property
+    def solves_quantiles(self) -> bool:
+        """Whether `closed_form` also sets the weights of quantiles."""
+        return self.closed_form is not None and "levels" in inspect.signature(self.closed_form).parameters
 
     @property
     def summary(self) -> str:

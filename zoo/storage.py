@@ -198,6 +198,30 @@ def check_name(path: str | Path) -> None:
         )
 
 
+_REMOTE = re.compile(r"(?:[a-z_]+:)?(s3a?|gs|gcs|az|adl|abfss?|wasbs?|hdfs|r2|oss|hf):/", re.IGNORECASE)
+
+
+def check_local(path: str | os.PathLike[str], what: str) -> None:
+    """Raises UsageError for a path of an object store, which would become a local folder `gs:` otherwise.
+
+    The message leaves the path out, which may hold a key.
+
+    Args:
+        path: what came, also with the name of a source before it, such as csv:s3://bucket/file.csv.
+        what: the option or argument.
+
+    Example:
+        >>> check_local("gs://bucket/run", "run_directory")
+        Traceback (most recent call last):
+        zoo.errors.UsageError: run_directory is a path of gs://; ...
+    """
+    if found := _REMOTE.match(os.fspath(path)):
+        raise UsageError(
+            f"{what} is a path of {found[1].lower()}://; expected one of this machine. Pass a local path, and copy it from "
+            "or to the object store with its own program."
+        )
+
+
 _LONGEST_NAME = 255
 _PATTERN = re.compile(r"[*?\[\\]")
 

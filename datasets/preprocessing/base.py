@@ -61,11 +61,13 @@ class Choices(NamedTuple):
         arguments: arguments of the model's builder; those that the builder lacks are left out.
         options: options of the data set.
         notes: lines that are printed before training.
+        facts: what it found in the data, for `Situation.facts`, from which the model recommends options.
     """
 
     arguments: Mapping[str, Any] = MappingProxyType({})
     options: Mapping[str, Any] = MappingProxyType({})
     notes: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = MappingProxyType({})
 
 
 class Preprocessor(Protocol):

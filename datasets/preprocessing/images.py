@@ -13,9 +13,10 @@ import tensorflow as tf
 
 from zoo.datasets.preprocessing.base import Choices, object_array, register_preprocessor
 from zoo.datasets.preprocessing.image_files import MAX_PIXELS, decode_examined, examined
+from zoo.datasets.preprocessing.mirroring import compare_mirrored
 from zoo.datasets.preprocessing.targets import Targets
 from zoo.errors import UsageError
-from zoo.tasks import Request
+from zoo.tasks import Request, get_task
 
 if TYPE_CHECKING:
     from zoo.datasets.preprocessing.base import Batch, Tensors
@@ -81,7 +82,8 @@ class ImagePreprocessor:
         """The model's input has the shape `input_shape` if given. For the weights of a run, and for published weights that
         say it, it has their shape. Otherwise it has the size of the data's images, if that is fixed and not smaller than the
         spec's `image_size`, or else `image_size`. With `longest_side` in its spec, images of various sizes have their
-        median size in the training split, and larger ones are scaled down to that side. A sequence model with
+        median size in the training split, and larger ones are scaled down to that side. With fewer training images than
+        `mirrored_below` in its spec, the choices say whether mirrored images keep their classes. A sequence model with
         `rows_as_steps` in its spec gets (rows, columns x channels)."""
         notes: tuple[str, ...] = ()
         shape, feature = arguments.get("input_shape"), data.features["image"]
@@ -108,13 +110,15 @@ class ImagePreprocessor:
                 "Pass input_shape=[28, 28, 1], say, or leave it out."
             )
         targets = Targets.fit(data, needs.get("quantiles", ()))
+        facts, more = _facts(data, needs.get("mirrored_below", 0))
         if needs.get("rows_as_steps"):
             height, width, channels = shape
             every_step = bool(arguments.get("return_sequences"))
             made = cls(height, width, channels, rows_as_steps=True, every_step=every_step, targets=targets)
             return made, {"input_shape": made.shape, **targets.arguments}
         height, width, channels = shape
-        made = cls(height, width, channels, targets=targets, choices=Choices(notes=notes))
+        choices = Choices(notes=(*notes, *more), facts=facts)
+        made = cls(height, width, channels, targets=targets, choices=choices)
         return made, {"input_shape": tuple(shape), **targets.arguments}
 
     @classmethod
@@ -298,6 +302,15 @@ def _size_for(
         f"The images {what} {known[0]} x {known[1]} pixels. The model's input has {size[0]} x {size[1]}: "
         "pass --model.input_shape to choose another size",
     )
+
+
+def _facts(data: RawData, mirrored_below: int) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Returns what a model recommends its options from, and lines about it that are printed."""
+    few = data.splits["train"].num_examples < mirrored_below
+    if not few or get_task(data.task).targets != ("label",) or "validation" not in data.splits:
+        return {}, ()
+    found = compare_mirrored(data)
+    return ({}, ()) if found is None else ({"mirrored": found.keeps}, (str(found),))
 
 
 def _not_inflated(contents: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

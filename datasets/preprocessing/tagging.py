@@ -1,11 +1,9 @@
-"""Tagging: sentences to words by the rules of English treebanks, words to numbers, with core TensorFlow string ops only."""
+"""Tagging: sentences to words or characters, these to numbers, with core TensorFlow string ops only."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-import itertools
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -15,7 +13,8 @@ import tensorflow as tf
 
 from zoo import lookup
 from zoo.datasets.batches import rectangular
-from zoo.datasets.preprocessing.base import Unknown, object_array, register_preprocessor
+from zoo.datasets.preprocessing.base import Choices, Unknown, object_array, register_preprocessor
+from zoo.datasets.preprocessing.tagged_tokens import SPLITTERS, Splitter, found_share, splitter_of
 from zoo.datasets.preprocessing.text import (
     FIRST_WORD,
     PADDING,
@@ -25,7 +24,6 @@ from zoo.datasets.preprocessing.text import (
     check_vocabulary,
     vocabulary_sizes,
 )
-from zoo.datasets.preprocessing.treebank_words import LONGEST, places_of, tokenize
 from zoo.datasets.preprocessing.word_forms import NUM_PARTS, clean, forms, parts
 from zoo.errors import UsageError, printable
 from zoo.scores import word_spans
@@ -43,8 +41,6 @@ with many forms of a word, such as German, 40% are usual, and their last letters
 _SAMPLE = 256
 _FEWEST_SAME = 0.5
 """If the tokenizer finds fewer of the data's words, the served model would tag other words than those it was trained on."""
-_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
-"""Letters and marks of Thai, Lao, Burmese, Khmer, Chinese and Japanese, which have no spaces between words."""
 FORMS_FILE = "forms.txt"
 
 
@@ -65,6 +61,7 @@ class TaggingPreprocessor(VocabularyPreprocessor):
         vocabulary: the known words and forms; only forms begin with a space.
         max_length: maximum number of words of a sentence.
         form_vocabulary: the known parts of words, in the order of their numbers from 2; empty for a model without that input.
+        tokenizer: what the words are, `words` or `characters`, see `SPLITTERS`.
 
     Example:
         >>> preprocess = TaggingPreprocessor(("dogs", "n't", " C:"), max_length=9)
@@ -74,6 +71,7 @@ class TaggingPreprocessor(VocabularyPreprocessor):
     """
 
     form_vocabulary: tuple[str, ...] = ()
+    tokenizer: str = "words"
     _form_tables: list[tf.lookup.StaticHashTable] = dataclasses.field(default_factory=list, compare=False, repr=False)
 
     kind: ClassVar[str] = "tagging"
@@ -84,6 +82,16 @@ class TaggingPreprocessor(VocabularyPreprocessor):
         object.__setattr__(
             self, "form_vocabulary", tuple(self.form_vocabulary)
         )  # it is a list if it was read from a file
+
+    @property
+    def splitter(self) -> Splitter:
+        """Splits texts into what has a tag."""
+        return SPLITTERS[self.tokenizer]
+
+    @property
+    def choices(self) -> Choices:
+        """What has a tag, for config.yaml."""
+        return Choices(options={"tokenizer": self.tokenizer})
 
     @property
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
@@ -106,11 +114,12 @@ class TaggingPreprocessor(VocabularyPreprocessor):
     @property
     def limits(self) -> tuple[str, ...]:
         """How much of a sentence is used, and how unknown words are treated."""
+        unit = self.splitter.unit
         return (
-            f"Only the first {self.max_length:,} words of a sentence are used, and the first {LONGEST} bytes of a part "
-            "without spaces. The rest is silently ignored.",
-            f"The model knows the {len(self.vocabulary):,} words and forms of `assets/{VOCABULARY_FILE}`, in the language of "
-            "its data. An unknown word is represented by its form: capitals, digits, hyphens, last letters. No text is "
+            f"{self.splitter.rule} Only the first {self.max_length:,} {unit}s of a text are used. The rest is silently "
+            "ignored.",
+            f"The model knows the {len(self.vocabulary):,} {unit}s and forms of `assets/{VOCABULARY_FILE}`, in the language "
+            f"of its data. An unknown {unit} is represented by its form: capitals, digits, hyphens, last letters. No text is "
             "rejected.",
         )
 
@@ -132,8 +141,8 @@ class TaggingPreprocessor(VocabularyPreprocessor):
             vocabulary = _most_frequent(counts)[: most - FIRST_WORD]
             known = _most_frequent_parts(counts)[: most - FIRST_WORD] if needs.get("reads_forms") else ()
         check_vocabulary(data.name, vocabulary, len(counts))
-        made = cls(vocabulary, longest, form_vocabulary=known)
-        check_words(data.name, sample, made.to_requests(sample)["text"].tolist())
+        made = cls(vocabulary, longest, form_vocabulary=known, tokenizer=splitter_of(data))
+        check_words(data.name, sample, made.tokenizer)
         sizes = {"form_vocab_size": len(known) + FIRST_WORD} if known else {}
         return made, {"vocab_size": len(vocabulary) + FIRST_WORD, **sizes}
 
@@ -194,7 +203,8 @@ class TaggingPreprocessor(VocabularyPreprocessor):
 
     def config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return super().config() | ({"form_vocabulary": list(self.form_vocabulary)} if self.form_vocabulary else {})
+        forms = {"form_vocabulary": list(self.form_vocabulary)} if self.form_vocabulary else {}
+        return super().config() | forms | recorded(self.tokenizer)
 
     def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Turns `text` into `token_ids`, with `tokens`, string (batch, words), `lengths`, int32 (batch,), and `text`."""
@@ -203,15 +213,15 @@ class TaggingPreprocessor(VocabularyPreprocessor):
             raise UsageError(
                 f"A text batch is {texts.dtype.name} of shape {texts.shape}; expected string (batch,). Pass a list."
             )
-        found = tokenize(texts, self.max_length)
+        found = self.splitter.split(texts, self.max_length)
         lengths = tf.cast(tf.maximum(found.row_lengths(), 1), tf.int32)
         tokens = found.to_tensor("", shape=[None, None])
         tokens = tf.pad(tokens, [[0, 0], [0, tf.maximum(1 - tf.shape(tokens)[1], 0)]])
         return self._padded(tokens, lengths), {"tokens": tokens, "lengths": lengths, "text": texts}
 
     def places(self, texts: tf.Tensor, tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns where the words of texts are, see `places_of`."""
-        return places_of(texts, tokens)
+        """Returns where the words of texts are, see `Splitter`."""
+        return self.splitter.places(texts, tokens)
 
     def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
         """Removes the columns that are padding in every row, so that batches of short sentences are fast."""
@@ -220,19 +230,24 @@ class TaggingPreprocessor(VocabularyPreprocessor):
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Returns sentences as a client sends them, see `sentences_of`."""
-        return {"text": sentences_of(examples)}
+        return {"text": sentences_of(examples, self.tokenizer)}
 
     def to_targets(self, examples: Sequence[Mapping[str, Any]], *, lost: bool) -> dict[str, np.ndarray]:
         """Returns the tags of the words that the served tokenizer finds in the requests, see `tags_of`."""
-        found = tokenize(tf.constant(sentences_of(examples).tolist()), self.max_length).to_list()
+        texts = tf.constant(sentences_of(examples, self.tokenizer).tolist())
+        found = self.splitter.split(texts, self.max_length).to_list()
         return tags_of(found, examples, most=self.max_length, lost=lost)
 
 
-def sentences_of(examples: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Returns sentences as a client sends them. If a data set has only words, they are joined with spaces, except between
-    letters of scripts that are written without them."""
-    joined = (e["text"] or _joined(e["tokens"]) if "text" in e else _joined(e["tokens"]) for e in examples)
-    return object_array([*joined])
+def recorded(tokenizer: str) -> dict[str, str]:
+    """Returns {"tokenizer": its name} for a preprocessor's configuration; {} for words, which older runs do not name."""
+    return {"tokenizer": tokenizer} if tokenizer != "words" else {}
+
+
+def sentences_of(examples: Sequence[Mapping[str, Any]], tokenizer: str) -> np.ndarray:
+    """Returns sentences as a client sends them: their texts, or their joined words if a data set has no texts."""
+    join = SPLITTERS[tokenizer].join
+    return object_array([example.get("text") or join(example["tokens"]) for example in examples])
 
 
 def tags_of(
@@ -263,26 +278,14 @@ def tags_of(
     return {"tags": rectangular(rows)}
 
 
-def _joined(tokens: Sequence[bytes]) -> bytes:
-    words = [word for token in tokens if (word := token.decode("utf-8", "replace"))]
-    gaps = ["" if _UNSPACED.match(a[-1]) and _UNSPACED.match(b[0]) else " " for a, b in itertools.pairwise(words)]
-    return "".join(itertools.chain(*zip(words, [*gaps, ""], strict=True))).encode("utf-8", "replace")
-
-
-def check_words(name: str, examples: Sequence[Mapping[str, Any]], texts: Sequence[bytes]) -> None:
-    """Raises UsageError if the tokenizer splits the texts of a data set into other words than those that have tags."""
-    most = max([1, *map(len, texts)])  # no text has more tokens than bytes
-    found = tokenize(tf.constant(texts, tf.string), most).to_list()
-    known = [[token for token in e["tokens"] if token] for e in examples]
-    same = [len({*word_spans(a)} & {*word_spans(b)}) for a, b in zip(found, known, strict=True)]
-    share = sum(same) / max(1, sum(map(len, known)))
+def check_words(name: str, examples: Sequence[Mapping[str, Any]], tokenizer: str) -> None:
+    """Raises UsageError if the tokenizer splits the texts of examples into other words than those that have tags."""
+    share, shown = found_share(examples, sentences_of(examples, tokenizer).tolist(), tokenizer)
     if share < _FEWEST_SAME:
-        worst = min(range(len(known)), key=lambda i: same[i] / max(1, len(known[i])))
-        shown = [" ".join(w.decode("utf-8", "replace") for w in part[worst][:8]) for part in (known, found)]
         raise UsageError(
-            f"Of the words of data set {name!r}, {share:.0%} are words of the tokenizer that the served model has, which "
-            f"follows English treebanks: {printable(shown[0])!r} of the data is {printable(shown[1])!r} there. Use data "
-            "whose words are split like that; other languages and tokenizations cannot be served."
+            f"Of the words of data set {name!r}, {share:.0%} are words of the tokenizer that the served model has, "
+            f"{tokenizer}: {printable(shown[0])!r} of the data is {printable(shown[1])!r} there. Use data whose words are "
+            "split like that, as English treebanks do, or pass --data.tokenizer characters, for languages without spaces."
         )
 
 

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from zoo.checkpoints.wordpiece_files import SPECIAL_TOKENS
 from zoo.datasets.preprocessing.base import register_preprocessor
-from zoo.datasets.preprocessing.tagging import check_words, lengths_of, sentences_of, tags_of
-from zoo.datasets.preprocessing.treebank_words import LONGEST, places_of, tokenize
+from zoo.datasets.preprocessing.tagged_tokens import SPLITTERS, splitter_of
+from zoo.datasets.preprocessing.tagging import check_words, lengths_of, recorded, sentences_of, tags_of
 from zoo.datasets.preprocessing.wordpiece import WordPiecePreprocessor, arrange, check_batch
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ class TaggingWordPiecePreprocessor(WordPiecePreprocessor):
     """Sentences to BERT's inputs, with the position of each word's first subword token, which gets the word's tag.
 
     A sentence becomes `[CLS] tokens of its words [SEP]`. Words whose first token does not fit into `max_length` are left out.
-    A word without any token, such as a lone variation selector, becomes `[UNK]`. Raw texts are split into words by the rules
-    of English treebanks.
+    A word without any token, such as a lone variation selector, becomes `[UNK]`. Raw texts are split by `tokenizer`, one
+    of `SPLITTERS`.
 
     Example:
         >>> vocabulary = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "hello", "world", "##s", "!")
@@ -38,6 +38,8 @@ class TaggingWordPiecePreprocessor(WordPiecePreprocessor):
         >>> inputs["token_ids"].numpy().tolist(), inputs["word_positions"].numpy().tolist()
         ([[2, 4, 5, 6, 7, 3]], [[1, 2, 4]])
     """
+
+    tokenizer: str = "words"
 
     kind: ClassVar[str] = "tagging_wordpiece"
 
@@ -51,9 +53,14 @@ class TaggingWordPiecePreprocessor(WordPiecePreprocessor):
             UsageError: as for texts, or it splits the data's texts into other words.
         """
         made, fixed = super().for_model(data, needs, arguments)
-        sample = list(data.train.take(_SAMPLE).as_numpy_iterator())
-        check_words(data.name, sample, sentences_of(sample).tolist())
-        return made, fixed
+        tokenizer = splitter_of(data)
+        check_words(data.name, list(data.train.take(_SAMPLE).as_numpy_iterator()), tokenizer)
+        options = {**made.choices.options, "tokenizer": tokenizer}
+        return dataclasses.replace(made, tokenizer=tokenizer, choices=made.choices._replace(options=options)), fixed
+
+    def config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return super().config() | recorded(self.tokenizer)
 
     @property
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
@@ -68,11 +75,9 @@ class TaggingWordPiecePreprocessor(WordPiecePreprocessor):
     @property
     def limits(self) -> tuple[str, ...]:
         """How much of a sentence is used, and how words are split."""
-        words = (
-            f"Texts are split into words by the rules of English treebanks. Of a part without spaces, the first {LONGEST} "
-            "bytes are used. Words whose first subword token is beyond the last one that is used have no tag."
-        )
-        return (words, *super().limits)
+        splitter = SPLITTERS[self.tokenizer]
+        cut = f"A {splitter.unit} whose first subword token is beyond the last one that is used has no tag."
+        return (f"{splitter.rule} {cut}", *super().limits)
 
     def encode(self, examples: Tensors) -> Batch:
         """Turns `tokens` and `tags` of a raw batch into the model's inputs, and `tags` with weights, each (batch, words).
@@ -91,7 +96,7 @@ class TaggingWordPiecePreprocessor(WordPiecePreprocessor):
         """Turns `text`, string (batch,), into the model's inputs, with `tokens`, string (batch, words), `lengths`, int32
         (batch,), and `text`."""
         texts = check_batch(requests["text"])
-        tokens = tokenize(texts, self.max_length - 2).to_tensor("", shape=[None, None])
+        tokens = SPLITTERS[self.tokenizer].split(texts, self.max_length - 2).to_tensor("", shape=[None, None])
         tokens = tf.pad(tokens, [[0, 0], [0, tf.maximum(1 - tf.shape(tokens)[1], 0)]])
         inputs, kept = self._inputs(tokens, lengths_of(tokens))
         most = tf.reduce_max(tf.concat([kept, [1]], axis=0))
@@ -132,8 +137,8 @@ class TaggingWordPiecePreprocessor(WordPiecePreprocessor):
         return {**inputs, _POSITIONS: positions}, tf.reduce_sum(tf.cast(positions > 0, tf.int32), axis=1)
 
     def places(self, texts: tf.Tensor, tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns where the words of texts are, see `places_of`."""
-        return places_of(texts, tokens)
+        """Returns where the words of texts are, see `Splitter`."""
+        return SPLITTERS[self.tokenizer].places(texts, tokens)
 
     def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
         """Removes the columns that are padding in every row, so that batches of short sentences are fast."""
@@ -144,10 +149,10 @@ class TaggingWordPiecePreprocessor(WordPiecePreprocessor):
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Returns sentences as a client sends them, see `sentences_of`."""
-        return {"text": sentences_of(examples)}
+        return {"text": sentences_of(examples, self.tokenizer)}
 
     def to_targets(self, examples: Sequence[Mapping[str, Any]], *, lost: bool) -> dict[str, np.ndarray]:
         """Returns the tags of the words that a served model finds in the requests, see `tags_of`."""
-        extras = self.serve({"text": tf.constant(sentences_of(examples).tolist())})[1]
+        extras = self.serve({"text": tf.constant(sentences_of(examples, self.tokenizer).tolist())})[1]
         found = [row[:size] for row, size in zip(extras["tokens"].numpy(), extras["lengths"].numpy(), strict=True)]
         return tags_of(found, examples, most=None, lost=lost)

@@ -15,14 +15,16 @@ from zoo.datasets.preprocessing.base import Choices, Unknown, object_array, regi
 from zoo.datasets.preprocessing.pair_encoding import MARK
 from zoo.datasets.preprocessing.targets import Targets
 from zoo.datasets.preprocessing.token_fitting import (
+    WITHOUT_CHARACTERS,
     Fitted,
+    characters_read,
     describe_lengths,
     fit_tokens,
     longest,
     measure,
     ngrams_of_characters,
 )
-from zoo.datasets.preprocessing.tokenizers import TOKENIZERS, Tokenizer
+from zoo.datasets.preprocessing.tokenizers import MOST_CHARACTERS, TOKENIZERS, Tokenizer
 from zoo.errors import UsageError
 from zoo.tasks import Request
 
@@ -182,6 +184,7 @@ class TextPreprocessor(VocabularyPreprocessor):
         tokenizer: words, characters or subwords.
         reads_characters: whether the model also has the input `characters`, int32 (batch, characters): the code points of
             the tokens, with a space before and after every word.
+        most_characters: maximum number of code points of a text.
 
     Example:
         >>> TextPreprocessor(("hello", "!"), 5)(["Hello, world!", ""]).numpy().tolist()
@@ -193,6 +196,7 @@ class TextPreprocessor(VocabularyPreprocessor):
     targets: Targets = dataclasses.field(default_factory=Targets)
     tokenizer: str = "words"
     reads_characters: bool = False
+    most_characters: int = MOST_CHARACTERS
     choices: Choices = dataclasses.field(default=Choices(), compare=False, repr=False)
 
     kind: ClassVar[str] = "text"
@@ -225,24 +229,30 @@ class TextPreprocessor(VocabularyPreprocessor):
         else:
             fitted = fit_tokens(data, most - FIRST_WORD)
         made = cls(fitted.vocabulary, usual, targets=targets, tokenizer=fitted.tokenizer)
-        lengths = measure(data, made.lengths)
+        lengths, codes = measure(data, made._sizes).reshape(-1, 2).T
         is_open = "longest" in needs and "max_length" in needs.get("open", ())
         most_tokens = longest(lengths, usual, needs["longest"]) if is_open else usual
         why = f": {fitted.reason}" if fitted.reason else ""
         sizes = ngrams_of_characters(data, needs, arguments)
+        notes = [f"tokenizer {fitted.tokenizer}{why}.", describe_lengths(made._splitter.unit, lengths, most_tokens)]
+        if sizes.get("character_ngrams") == 0 and arguments.get("character_ngrams") is None:
+            notes.append(WITHOUT_CHARACTERS)
         choices = Choices(
             ({"max_length": most_tokens} if is_open else {}) | sizes,
             {"tokenizer": fitted.tokenizer},
-            (f"tokenizer {fitted.tokenizer}{why}.", describe_lengths(made._splitter.unit, lengths, most_tokens)),
+            tuple(notes),
         )
         fixed = {"vocab_size": len(fitted.vocabulary) + FIRST_WORD, "max_length": most_tokens, **targets.arguments}
-        characters = bool(sizes.get("character_ngrams"))
-        return dataclasses.replace(made, max_length=most_tokens, reads_characters=characters, choices=choices), fixed
+        made = dataclasses.replace(made, max_length=most_tokens, choices=choices)
+        if not sizes.get("character_ngrams"):
+            return made, fixed
+        most_codes = characters_read(codes.max(initial=0), len(codes), most_tokens, data.memory_limit)
+        return dataclasses.replace(made, reads_characters=True, most_characters=int(most_codes)), fixed
 
     @property
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
-        """{"token_ids": (max_length,)}, and {"characters": (None,)} if the model reads them."""
-        return {**super().input_shapes, **({"characters": (None,)} if self.reads_characters else {})}
+        """{"token_ids": (max_length,)}, and {"characters": (most_characters,)} if the model reads them."""
+        return {**super().input_shapes, **({"characters": (self.most_characters,)} if self.reads_characters else {})}
 
     @property
     def _splitter(self) -> Tokenizer:
@@ -269,7 +279,7 @@ class TextPreprocessor(VocabularyPreprocessor):
             f"Only the first {self.max_length:,} {unit}s of a text are used. The rest is silently ignored.",
             f"{self._splitter.rule} Before, texts are lower-cased, brought into Unicode's form NFC, and full-width and "
             "half-width forms are replaced, so clients send texts as they are.",
-            *(["Of their characters, the first 4,096 are read."] if self.reads_characters else []),
+            *([f"Of their characters, the first {self.most_characters:,} are read."] if self.reads_characters else []),
             f"The model knows the {len(self.vocabulary):,} entries of `assets/{VOCABULARY_FILE}`. Any other {unit} becomes "
             f"the unknown {unit}. So does a text without {unit}s, and any bytes that are not UTF-8. No text is rejected.",
         )
@@ -286,6 +296,14 @@ class TextPreprocessor(VocabularyPreprocessor):
     def lengths(self, examples: Tensors) -> tf.Tensor:
         """Returns the number of tokens of each example's whole text, int64 (batch,)."""
         return self._numbers(checked_texts(examples["text"]), None)[0].row_lengths()
+
+    def _sizes(self, examples: Tensors) -> tf.Tensor:
+        """Returns the number of tokens of each example's whole text, and at most how many code points the model reads, int64
+        (batch, 2)."""
+        numbers, parts = self._numbers(checked_texts(examples["text"]), None)
+        letters = tf.reduce_sum(tf.strings.length(parts, unit="UTF8_CHAR"), axis=1)
+        codes = tf.cast(letters, tf.int64) + parts.row_lengths() + 1  # with a space before and after every part
+        return tf.stack([numbers.row_lengths(), codes], axis=1)
 
     def _numbers(self, texts: tf.Tensor, most: int | None) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
         """The numbers of the tokens of texts, ragged int32 (batch, at least 1), and the parts that the tokenizer split."""
@@ -304,7 +322,7 @@ class TextPreprocessor(VocabularyPreprocessor):
     def _inputs(self, numbers: tf.RaggedTensor, parts: tf.RaggedTensor) -> dict[str, tf.Tensor]:
         inputs = {"token_ids": numbers.to_tensor(PADDING)}
         if self.reads_characters:
-            inputs["characters"] = self._splitter.code_points(parts)
+            inputs["characters"] = self._splitter.code_points(parts, self.most_characters)
         return inputs
 
     def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
@@ -333,7 +351,8 @@ class TextPreprocessor(VocabularyPreprocessor):
 
     def config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        characters = {"reads_characters": True} if self.reads_characters else {}
+        most = {"most_characters": self.most_characters} if self.most_characters != MOST_CHARACTERS else {}
+        characters = {"reads_characters": True, **most} if self.reads_characters else {}
         return {**super().config(), "tokenizer": self.tokenizer, **characters, **self.targets.described()}
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from zoo.datasets.preprocessing.tokenizers import TOKENIZERS
+from zoo.datasets.preprocessing.tokenizers import MOST_CHARACTERS, TOKENIZERS
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +31,12 @@ _MOST_UNSPACED, _LONG_WORD = 0.5, 3
 """Texts mostly in such scripts are not divided into words if what stands between spaces and marks has more letters."""
 _MOST_CHARACTERS = 20_000_000
 """Characters of all training texts. More take minutes to count their n-grams."""
+WITHOUT_CHARACTERS = (
+    f"character_ngrams 0: the training texts have more than {_MOST_CHARACTERS:,} characters, whose n-grams would take "
+    "minutes to count. Pass --model.character_ngrams 5 to use them."
+)
+_FEWEST_CHARACTERS = 256
+"""Code points of a text that are read at least, however many texts there are."""
 _FEWEST_FOR_SUBWORDS = 1_000
 """Training texts. Fewer hold too few repeated parts of words to learn from."""
 
@@ -137,14 +143,33 @@ def _counts(data: RawData, name: str) -> Counter[bytes]:
 
 
 def measure(data: RawData, lengths: Callable[[Tensors], tf.Tensor]) -> np.ndarray:
-    """Returns the number of tokens of every training example, int32 (examples,), by a preprocessor's function `lengths`."""
+    """Returns the number of tokens of every training example, int32 (examples,), by a preprocessor's function `lengths`; also
+    more numbers for each, (examples, numbers), if it returns them."""
     found = [lengths(batch).numpy() for batch in data.train.padded_batch(_BATCH)]
-    return np.concatenate([np.zeros(0, np.int32), *found])
+    return np.concatenate(found) if found else np.zeros(0, np.int32)
+
+
+def characters_read(longest: int, examples: int, tokens: int, memory_limit: int) -> int:
+    """Returns how many code points of a text are read: no more than the longest training text has, so that the data takes no
+    more memory than it needs; and as many as fit, so that one long text does not make those of many short ones too large.
+
+    Args:
+        longest: code points of the longest training text.
+        examples: number of training texts.
+        tokens: maximum number of tokens of a text, which are kept too.
+        memory_limit: bytes that the inputs of a split may take.
+
+    Example:
+        >>> characters_read(900, 5_000, 512, 2 << 30), characters_read(4_096, 600_000, 128, 2 << 30)
+        (900, 766)
+    """
+    fit = memory_limit // (4 * max(1, examples)) - tokens
+    return max(_FEWEST_CHARACTERS, min(longest, fit, MOST_CHARACTERS))
 
 
 def ngrams_of_characters(data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, int]:
     """Returns {"character_ngrams": number of characters of the longest n-grams of characters, 0 for none}: the builder's
-    argument, or else that of the spec, and 0 for very long training data; {} for a model without them.
+    argument, or else that of the spec, and 0 for very long training data, which a line says; {} for a model without them.
     """
     if "character_ngrams" not in needs:
         return {}

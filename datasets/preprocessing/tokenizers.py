@@ -13,7 +13,8 @@ from zoo.datasets.preprocessing.pair_encoding import MARK, chunks, learn_pieces,
 MIN_COUNT = 2
 """Tokens that occur once in training count as unknown, so that the model learns from unknown tokens."""
 _EVERYTHING = 2**31 - 1
-_MOST_CODES = 4_096
+MOST_CHARACTERS = 4_096
+"""Code points of a text that are read at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +44,13 @@ class Tokenizer:
     advice: str
     many_unknown: float
 
-    def code_points(self, parts: tf.RaggedTensor) -> tf.Tensor:
-        """Returns the first 4,096 code points of texts, int32 (batch, characters), padded with 0, with a space before and
-        after the text and between words.
+    def code_points(self, parts: tf.RaggedTensor, most: int = MOST_CHARACTERS) -> tf.Tensor:
+        """Returns the first code points of texts, int32 (batch, characters), padded with 0, with a space before and after the
+        text and between words.
 
         Args:
             parts: what `split` returned, ragged string (batch, parts).
+            most: maximum number of code points of a text.
 
         Example:
             >>> TOKENIZERS["words"].code_points(tf.ragged.constant([["hi", "!"]])).numpy().tolist()
@@ -56,7 +58,7 @@ class Tokenizer:
         """
         texts = tf.strings.reduce_join(parts, axis=1, separator=self.separator)
         texts = tf.strings.regex_replace(texts, MARK, " ") if self.separator != " " else texts
-        texts = tf.strings.substr(tf.strings.join([" ", tf.strings.strip(texts)]), 0, _MOST_CODES - 1, unit="UTF8_CHAR")
+        texts = tf.strings.substr(tf.strings.join([" ", tf.strings.strip(texts)]), 0, most - 1, unit="UTF8_CHAR")
         codes = tf.strings.unicode_decode(tf.strings.join([texts, " "]), "UTF-8")
         return codes.to_tensor(0)
 

@@ -12,10 +12,11 @@ from zoo.datasets.data import Data
 from zoo.datasets.raw import Feature
 from zoo.datasets.sources import array_splits, array_tables, array_targets
 from zoo.datasets.sources.array_kinds import READERS, Layout, choose, note_on_labels, plain
-from zoo.datasets.sources.in_memory import Column, features_of, split_of, useful_lags
+from zoo.datasets.sources.in_memory import Column, features_of, split_of
 from zoo.datasets.sources.labels import check_classes, count_classes, note_on_lacking, rarest
 from zoo.datasets.sources.registry import register_source
 from zoo.datasets.sources.splitting import also_in_train, is_undivided
+from zoo.datasets.sources.windows import useful_lags
 from zoo.errors import UsageError
 
 NAME = "arrays"

@@ -297,7 +297,9 @@ def match(
             )
         for column in names:
             if column not in header:
-                raise UsageError(f"{path} has no column {column!r}. {did_you_mean(str(column), header)}")
+                raise UsageError(
+                    f"{path}{formats.read_as(frame)} has no column {column!r}. {did_you_mean(str(column), header)}"
+                )
     if "split" in header:
         chosen.setdefault("split", ["split"])
     return layout, chosen

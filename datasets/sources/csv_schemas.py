@@ -232,7 +232,13 @@ LAYOUTS = {
         Layout("text_embedding", ("text", "text_pair"), rows=_paired_texts, repeats=True),
         Layout("translation", ("text", "translation"), rows=_translations),
         Layout("recommendation", ("user_id", "item_id"), ("rating", "time", "title"), rows=_interactions, repeats=True),
-        Layout("forecasting", ("forecast",), ("series", "time", "sequence"), several=("series",)),
+        Layout(
+            "forecasting",
+            ("forecast",),
+            ("series", "time", "sequence", "known"),
+            several=("series", "known"),
+            settings=("calendar",),
+        ),
         Layout(
             "series_classification",
             ("sequence", "series", "label"),

@@ -14,10 +14,12 @@ from zoo.datasets.data import Data
 from zoo.datasets.sources import seasons
 from zoo.datasets.sources.csv_files import Columns, Table
 from zoo.datasets.sources.csv_labels import classes_of, sequences_of, splits_of
-from zoo.datasets.sources.in_memory import Rows, features_of, positive, window_splits
+from zoo.datasets.sources.in_memory import Rows, features_of, positive
 from zoo.datasets.sources.labels import numbered
 from zoo.datasets.sources.splitting import digest
+from zoo.datasets.sources.windows import window_splits
 from zoo.errors import UsageError
+from zoo.tables import calendars
 from zoo.tables import cells as csv_cells
 from zoo.tables.headers import column_name, named
 
@@ -192,7 +194,10 @@ def forecasting(table: Table, name: str, arguments: dict[str, Any], source: str,
     window, horizon = positive("window", arguments["window"], 168), positive("horizon", arguments["horizon"], 24)
     table.require("time", "sequence")
     (quantity,) = table.columns["forecast"]
-    channels = [quantity, *(c for c in table.columns.get("series", []) if c != quantity)]
+    ahead = table.columns.get("known", [])
+    if quantity in ahead:
+        raise UsageError(f"{quantity} is to be forecast and is not known in advance. Leave it out of known.")
+    channels = [quantity, *(c for c in table.columns.get("series", []) if c not in (quantity, *ahead)), *ahead]
     values = np.stack([table.numbers(column) for column in channels], axis=1).astype(np.float32)
     series, step = _in_time_order(table, _series_of(table), channels)
     for key, rows in series.items():
@@ -200,14 +205,20 @@ def forecasting(table: Table, name: str, arguments: dict[str, Any], source: str,
             if key:
                 raise UsageError(f"{table.path} has no number in {quantity} for {key}. Leave its rows out.")
             raise UsageError(f"{table.path} has no number in {quantity}. Choose another column.")
-    values = values[np.concatenate(list(series.values()))]
+    order = np.concatenate(list(series.values()))
+    values, parts = values[order], _calendar(table)
+    known = values[:, len(channels) - len(ahead) :]
+    if parts:
+        cells = table.frame[table.columns["time"][0]]
+        known = np.concatenate([known, calendars.calendar(table.path, cells, parts)[order]], axis=1)
     missing = int(np.isnan(values[:, 0]).sum())
     if missing:
         table.about["left_out"]["missing values to forecast, and the windows with them"] = missing
     if table.about.get("gaps"):
         table.about["left_out"]["steps of the time that are too long; add the missing rows"] = table.about["gaps"]
     counts = {key: len(rows) for key, rows in series.items()}
-    splits = window_splits(name, values, window, horizon, parts=counts)
+    more = {"known": known} if known.shape[1] else {}
+    splits = window_splits(name, values, window, horizon, parts=counts, **more)
     quantities = np.split(values[:, 0], np.cumsum(list(counts.values()))[:-1])
     lags = seasons.lags(table.season, quantities, window, horizon, step)
     return Data(
@@ -222,14 +233,29 @@ def forecasting(table: Table, name: str, arguments: dict[str, Any], source: str,
         memory_limit=memory_limit,
         about={
             "channels": channels,
-            "request_columns": table.named("time", "sequence", series=channels),
+            "request_columns": table.named(
+                "time", "sequence", series=channels, **({"calendar": parts} if parts else {})
+            ),
             "unit": quantity,
+            **({"known": list(ahead), "calendar": parts} if more else {}),
             "naive": lags,
             **({} if table.season is None else {"season": table.season}),
             **({"steps_of_series": counts} if "sequence" in table else {}),
             **table.about,
         },
     )
+
+
+def _calendar(table: Table) -> list[str]:
+    """Returns the parts of the time that are known in advance.
+
+    Raises:
+        UsageError: a part is unknown, or there is no column of times.
+    """
+    parts = calendars.check_parts(table.settings.get("calendar", False))
+    if parts and "time" not in table:
+        raise UsageError(f"calendar={list(parts)} needs the column of the time. Pass it as the key time of columns.")
+    return list(parts)
 
 
 def _series_of(table: Table) -> dict[str, np.ndarray]:

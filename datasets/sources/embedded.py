@@ -148,7 +148,8 @@ def _load_seasons(memory_limit: int, window: int = _WEEK, horizon: int = _DAY) -
     expected root mean squared error over the horizon. Channels 1 and 2 are the sine and cosine of the time of day.
     """
     from zoo.datasets.data import Data
-    from zoo.datasets.sources.in_memory import features_of, useful_lags, window_splits
+    from zoo.datasets.sources.in_memory import features_of
+    from zoo.datasets.sources.windows import useful_lags, window_splits
 
     steps = np.arange(72 * _WEEK)
     angle = 2 * np.pi * steps / _DAY

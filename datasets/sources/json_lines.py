@@ -94,10 +94,14 @@ def _object(where: str, line: str) -> dict[str, Any]:
 def _list(where: str, row: Mapping[str, Any], name: str, key: str) -> list[Any]:
     if name not in row:
         lists = [other for other, value in row.items() if isinstance(value, list) and other != "tokens"]
-        guess = did_you_mean(name, lists) if lists else f"It has {', '.join(row) or 'no key'}."
-        example = json.dumps({key: lists[0] if lists else "..."}, ensure_ascii=False)
+        if not lists:
+            raise UsageError(
+                f"{where} has no key {name!r}, a list. It has {', '.join(row) or 'no key'}. Pass csv:FILE instead, which "
+                "reads JSON lines of texts with labels, and of tables."
+            )
+        example = json.dumps({key: lists[0]}, ensure_ascii=False)
         raise UsageError(
-            f"{where} has no key {name!r}. {guess} Pass --data.columns '{example}', say. Texts with one label are a CSV file."
+            f"{where} has no key {name!r}. {did_you_mean(name, lists)} Pass --data.columns '{example}', say."
         )
     if not isinstance(row[name], list):
         raise UsageError(f"{where}: {name} is {row[name]!r:.60}; expected a list. Correct the line.")

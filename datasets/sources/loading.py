@@ -143,9 +143,18 @@ def check_tokenizer(name: str | None) -> None:
 def with_tokenizer(data: Data, name: str | None) -> Data:
     """Returns a data set with the option `tokenizer`; unchanged without one.
 
+    Tagged words of languages without spaces get tags for their characters.
+
     Raises:
         UsageError: the data has no texts.
     """
+    if {"tokens", "tags"} <= {*data.features}:
+        from zoo.datasets.sources.tagged_characters import with_characters
+
+        data, line = with_characters(data, name)
+        if line:
+            print(line, flush=True)
+        return data
     if name is None:
         return data
     if "text" not in data.features:

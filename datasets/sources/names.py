@@ -12,6 +12,7 @@ from zoo.errors import UsageError
 
 TESTED = {
     "adult": "CC BY 4.0",
+    "bccd_cells": "MIT",
     "bike_sharing": "CC BY 4.0",
     "bike_sharing_hours": "CC BY 4.0",
     "california_housing": "public domain, as StatLib's data; the CSV file states no licence",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zoo.datasets.sources.in_memory import best_lag
+from zoo.datasets.sources.windows import best_lag
 from zoo.errors import UsageError
 
 _PERIODS: dict[int, tuple[int, ...]] = {

@@ -14,6 +14,7 @@ from zoo.datasets.sources.csv_targets import Read, Splits, Target
 from zoo.datasets.sources.in_memory import Rows, positive
 from zoo.datasets.sources.splitting import SHARES, digest
 from zoo.errors import UsageError, did_you_mean
+from zoo.tables import formats
 from zoo.tables.headers import column_name
 
 FITTED = ("scaling", "clip", "min_count")
@@ -127,7 +128,10 @@ def _named(table: Table, option: str) -> str:
     """Returns the column that an option names, or ""."""
     name = table.options.get(option)
     if name is not None and name not in table.frame.columns:
-        raise UsageError(f"{table.path} has no column {name!r} for {option}. {did_you_mean(name, table.frame.columns)}")
+        raise UsageError(
+            f"{table.path}{formats.read_as(table.frame)} has no column {name!r} for {option}. "
+            f"{did_you_mean(name, table.frame.columns)}"
+        )
     return name or ""
 
 

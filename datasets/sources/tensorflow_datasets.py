@@ -50,6 +50,9 @@ class Reader:
     out_of_scope: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+_MEASURED = 1_000
+"""Training images whose sizes are read; the builders store the examples in a random order."""
+
 _READERS = {
     "tiny_shakespeare": Reader(("text_generation",), {"text": "text"}),
     "clinc_oos": Reader(
@@ -96,17 +99,18 @@ def load_builder(
     if not all(sizes.values()):
         raise UsageError(f"Data set {name!r} is too small to split: {sizes}. Choose one with more examples.")
     licence = str(builder.info.redistribution_info.license or "")
+    features = features_of(splits["train"])
     return Data(
         name=name,
         arguments={**places, **chosen},
         tasks=reader.tasks,
         splits=splits,
-        features=features_of(splits["train"]),
+        features=features,
         class_names=_class_names(builder, reader),
         licence=licence or TESTED.get(name, "not stated by the source"),
         source=f"{builder.info.homepage} (TensorFlow Datasets {builder.info.full_name})",
         memory_limit=memory_limit,
-        about=_about(builder, chosen),
+        about={**_about(builder, chosen), **_median_size(splits["train"], features)},
         out_of_scope={role: unlabelled(_split(builder, reader, spec)) for role, spec in reader.out_of_scope.items()},
     )
 
@@ -119,6 +123,7 @@ def _open(name: str, data_dir: str | None) -> Any:
         "table_builders",
         "text_builders",
         "series_builders",
+        "image_builders",
     ):  # which register all builders with TensorFlow Datasets
         importlib.import_module(f"zoo.datasets.sources.{module}")
     tfds.disable_progress_bar()
@@ -231,7 +236,7 @@ def _split(builder: Any, reader: Reader, spec: str) -> Split:
 
 
 def _windows(name: str, builder: Any, reader: Reader, window: int, horizon: int) -> dict[str, Split]:
-    from zoo.datasets.sources.in_memory import window_splits
+    from zoo.datasets.sources.windows import window_splits
 
     (example,) = _raw(builder, "train").as_numpy_iterator()
     return window_splits(name, example[reader.keys["series"]], window, horizon)
@@ -239,7 +244,7 @@ def _windows(name: str, builder: Any, reader: Reader, window: int, horizon: int)
 
 def _about(builder: Any, chosen: Mapping[str, int]) -> dict[str, Any]:
     """Returns the metadata of this package's builders."""
-    from zoo.datasets.sources.in_memory import useful_lags
+    from zoo.datasets.sources.windows import useful_lags
 
     about = {**getattr(builder, "facts", {})}
     if about or hasattr(builder, "tasks"):
@@ -247,6 +252,16 @@ def _about(builder: Any, chosen: Mapping[str, int]) -> dict[str, Any]:
     if "naive" in about:
         about["naive"] = useful_lags(about["naive"], chosen["window"], chosen["horizon"])
     return about
+
+
+def _median_size(train: Split, features: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Returns the median height and width of the first training images, if their sizes vary."""
+    import tensorflow as tf
+
+    if "image" not in features or None not in features["image"].shape[:2]:
+        return {}
+    shapes = train.dataset().take(_MEASURED).map(lambda example: tf.shape(example["image"]))
+    return {"median_image_size": np.median([*shapes.as_numpy_iterator()], axis=0).astype(int)[:2].tolist()}
 
 
 def _class_names(builder: Any, reader: Reader) -> tuple[str, ...]:

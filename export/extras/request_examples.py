@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shlex
 import string
 from collections.abc import Mapping
@@ -97,6 +98,24 @@ def _record(golden: np.ndarray | None, spec: Mapping[str, Any]) -> bytes | None:
     return bytes(golden[0])
 
 
+def complete(golden: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns golden examples from the first on that has no missing number; all of them where each has one.
+
+    A missing number, NaN, is written differently in Python, in JSON and for C, so examples without one are easier to read.
+
+    Args:
+        golden: golden examples of a signature by input name, with one size of the batch.
+
+    Example:
+        >>> complete({"age": np.array([np.nan, 39.0]), "name": np.array([b"Ida", b"Bo"], object)})["name"].tolist()
+        [b'Bo']
+    """
+    numbers = [value for value in golden.values() if value.dtype.kind == "f" and value.ndim]
+    lacking = [np.isnan(value).reshape(len(value), -1).any(axis=1) for value in numbers if len(value)]
+    first = int(np.argmin(np.any(lacking, axis=0))) if lacking else 0
+    return {key: value[first:] if value.ndim else value for key, value in golden.items()}
+
+
 def python_request(specs: Specs, golden: Mapping[str, np.ndarray]) -> list[str]:
     """Returns a request for one example as Python keyword arguments, one for each input.
 
@@ -104,6 +123,7 @@ def python_request(specs: Specs, golden: Mapping[str, np.ndarray]) -> list[str]:
         specs: the inputs by name, as zoo.json describes them.
         golden: golden examples by input name.
     """
+    golden = complete({key: golden[key] for key in specs if key in golden})
     arguments = []
     for key, spec in specs.items():
         value = _example(golden.get(key), spec)
@@ -118,7 +138,8 @@ def python_request(specs: Specs, golden: Mapping[str, np.ndarray]) -> list[str]:
             shape = [1, *(size or 2 for size in spec["shape"][1:])]
             arguments.append(f"{key}=tf.zeros({shape}, tf.{spec['dtype']})")
         else:
-            arguments.append(f"{key}=tf.constant({value}, tf.{spec['dtype']})")
+            shown = re.sub(r"\bnan\b", 'float("nan")', str(value))
+            arguments.append(f"{key}=tf.constant({shown}, tf.{spec['dtype']})")
     return arguments
 
 
@@ -127,6 +148,7 @@ def rest_request(signature: str, specs: Specs, golden: Mapping[str, np.ndarray],
 
     In this API, bytes are {"b64": ...}. Several inputs are an object by name; a single input is the value itself.
     """
+    golden = complete({key: golden[key] for key in specs if key in golden})
     row: dict[str, Any] = {}
     for key, spec in specs.items():
         value = _example(golden.get(key), spec)
@@ -191,6 +213,7 @@ def _c_comment(text: str) -> str:
 
 def c_arguments(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
     """Returns the command-line arguments of the C program for one example."""
+    golden = complete({key: golden[key] for key in specs if key in golden})
     words = []
     for key, spec in specs.items():
         value = _example(golden.get(key), spec)
@@ -220,7 +243,7 @@ def _example(values: np.ndarray | None, spec: Mapping[str, Any]) -> list[Any] | 
         text = bytes(values[0]).decode("utf-8", "replace")
         cut = text[:_LONGEST_TEXT].rpartition(" ")[0] if len(text) > _LONGEST_TEXT else text
         return [cut or text]  # an id has no spaces and is not cut
-    first = np.nan_to_num(values[0])
+    first = values[0]
     if spec["shape"][1:] and spec["shape"][1] is None:
         first = first[:2] if first.ndim > 1 else first[: np.count_nonzero(first) or 1]
     if first.size > _MOST_NUMBERS:

@@ -56,10 +56,10 @@ def application(
 
     router = Router(
         routes=[
-            *page.routes(repository, settings),
-            *operations.routes(repository, metrics),
             *streams.routes(repository, settings),  # before the protocol that has other methods at these addresses
             *tensorflow_serving.routes(repository, settings),
+            *page.routes(repository, settings),
+            *operations.routes(repository, metrics),
             *open_inference.routes(repository, settings),
             *raw_bodies.routes(repository, settings),
         ],

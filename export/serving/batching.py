@@ -1,7 +1,7 @@
 """Batches of what waits: one thread per model version computes all requests that have arrived meanwhile together.
 
 Nobody waits for a batch to fill. A lone request is computed at once; under load, requests gather while the previous batch
-is computed.
+is computed. A short one of the only client does not even wait for the thread: the caller's computes it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -65,6 +66,8 @@ class Batcher:
         self._call, self._max_rows, self._max_waiting, self._observe = call, max_rows, max_waiting, observe
         self._waiting: collections.deque[Job] = collections.deque()
         self._changed = threading.Condition()
+        self._computing = threading.Lock()
+        self._seconds: dict[str, float] = {}  # of calls with one row, by signature
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="zoo-model", daemon=True)
         self._thread.start()
@@ -95,6 +98,33 @@ class Batcher:
             self._changed.notify()
         return job.future
 
+    def answer_now(self, signature: str, inputs: Arrays) -> dict[str, np.ndarray] | None:
+        """Computes a request with one row in the calling thread, if nothing waits and such calls have been short; else
+        returns None. An exception of the call is raised.
+
+        Raises:
+            Drained: the batcher was closed.
+        """
+        if self._seconds.get(signature, _SHORT) >= _SHORT or self._waiting or _size(inputs) > _SMALL:
+            return None
+        if self._closed:
+            raise Drained
+        if not self._computing.acquire(blocking=False):
+            return None
+        try:
+            self._observe(1, 1)
+            return self._timed(signature, inputs, 1)
+        finally:
+            self._computing.release()
+
+    def _timed(self, signature: str, inputs: Arrays, rows: int) -> dict[str, np.ndarray]:
+        begun = time.perf_counter()
+        found = self._call(signature, inputs)
+        if rows == 1:
+            seconds = time.perf_counter() - begun
+            self._seconds[signature] = 0.8 * self._seconds.get(signature, seconds) + 0.2 * seconds
+        return found
+
     def close(self) -> None:
         """Accepts no further requests; those that wait are still computed."""
         with self._changed:
@@ -116,7 +146,8 @@ class Batcher:
                 jobs = self._take()
             if jobs := [job for job in jobs if job.future.set_running_or_notify_cancel()]:
                 self._observe(len(jobs), sum(job.rows for job in jobs))
-                self._answer(jobs)
+                with self._computing:
+                    self._answer(jobs)
 
     def _take(self) -> list[Job]:
         """Returns the oldest request with those that fit to it, and leaves the others in their order."""
@@ -135,7 +166,7 @@ class Batcher:
     def _answer(self, jobs: Sequence[Job]) -> None:
         """Computes requests together. If that fails, computes each half, so that an invalid request fails alone."""
         try:
-            outputs = self._call(jobs[0].signature, _joined(jobs))
+            outputs = self._timed(jobs[0].signature, _joined(jobs), sum(job.rows for job in jobs))
         except Exception as error:  # noqa: BLE001, belongs to the request, and the thread must go on
             if len(jobs) == 1:
                 jobs[0].future.set_exception(error)
@@ -150,6 +181,16 @@ class Batcher:
             part = outputs if alone else {k: value[start : start + job.rows] for k, value in outputs.items()}
             job.future.set_result(part)
             start += job.rows
+
+
+_SHORT = 0.002
+"""Seconds; the event loop may wait for a shorter call."""
+_SMALL = 4_096
+"""Bytes of a request; a larger one may take much longer than the usual ones."""
+
+
+def _size(inputs: Arrays) -> int:
+    return sum(sum(map(len, v.flat)) if v.dtype == object else v.nbytes for v in inputs.values())
 
 
 def _joined(jobs: Sequence[Job]) -> Arrays:

@@ -29,14 +29,19 @@ OPEN = ("/v2/health/live", "/v2/health/ready")
 _BODIES = 8
 """The bodies in memory have at most this many times the largest size of one."""
 _LONGEST_PATH = 200
+_ALONE = 0.05
+"""Seconds after a request of another connection until a client is the only one."""
 
 
 def write_event(event: str, **fields: Any) -> None:
     """Writes a line of the log to standard output, as JSON. It never has the contents of a request."""
     line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **fields}
     with contextlib.suppress(OSError, ValueError):  # a full disk or a closed pipe fails no request
-        sys.stdout.write(json.dumps(line, default=str) + "\n")
+        sys.stdout.write(_dumps(line) + "\n")
         sys.stdout.flush()
+
+
+_dumps = json.JSONEncoder(default=str, check_circular=False).encode
 
 
 class Guard:
@@ -54,6 +59,9 @@ class Guard:
     ) -> None:
         self._application, self._settings, self._metrics, self._event = application, settings, metrics, event
         self._held = 0  # bytes of bodies
+        self._open = 0  # requests in progress
+        self._client: Any = None
+        self._others = 0.0  # when the last request of another client came
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, with an error if the application does not."""
@@ -63,6 +71,10 @@ class Guard:
         started, status, held = time.perf_counter(), 0, 0
         details: dict[str, Any] = {}
         scope["zoo"] = details  # the protocols add the model, the signature, ...
+        if scope["client"] != self._client:
+            self._client, self._others = scope["client"], started
+        scope["zoo.alone"] = not self._open and started - self._others > _ALONE
+        self._open += 1
 
         async def watched(message: MutableMapping[str, Any]) -> None:
             nonlocal status
@@ -83,6 +95,7 @@ class Guard:
                 await _respond(watched, refused)
         finally:
             self._held -= held
+            self._open -= 1
             seconds = time.perf_counter() - started
             names = [str(details.get(key, "")) for key in ("model", "signature", "protocol")]
             self._metrics.request(names[0], names[1], names[2], status, seconds)

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from zoo._version import __version__
-from zoo.export.default_inputs import needed
+from zoo.export.serving.protocols.open_inference import datatype_of
 from zoo.export.serving.protocols.raw_bodies import media_of
 from zoo.export.serving.protocols.streams import streamed
 from zoo.export.serving.repository import Repository
@@ -49,7 +49,7 @@ def description(repository: Repository) -> dict[str, Any]:
         paths[f"/v2/models/{name}"] = {"get": _operation("Inputs and outputs.")}
         paths[f"/v2/models/{name}/ready"] = {"get": _operation("Whether the model is served.")}
         paths[f"/v2/models/{name}/infer"] = {
-            "post": _operation("Predict, in the Open Inference Protocol.", body=_json(_V2_SCHEMA))
+            "post": _operation("Predict, in the Open Inference Protocol.", body=_json(_v2_schema(version)))
         }
         if media := media_of(version.signatures[version.default]):
             raw = {"content": {kind: {"schema": {}} for kind in media}, "required": True}
@@ -99,11 +99,11 @@ def _signature_schema(name: str, info: SignatureInfo, is_default: bool) -> dict[
         "properties": {
             key: _value_schema(value, info.entry.get("inputs", {}).get(key, {})) for key, value in info.inputs.items()
         },
-        "required": needed(info.inputs, info.entry.get("inputs", {})),
+        "required": info.needed,
         "additionalProperties": False,
     }
-    if len(info.inputs) == 1:
-        row = {"anyOf": [next(iter(row["properties"].values())), row]}
+    if len(info.needed) == 1:
+        row = {"anyOf": [row["properties"][info.needed[0]], row]}
     return {
         "title": name,
         "type": "object",
@@ -121,12 +121,12 @@ def _value_schema(given: Input, entry: Any) -> dict[str, Any]:
     if given.spec.dtype == tf.string:
         encoded = {"type": "string", "contentEncoding": "base64"}
         schema: dict[str, Any] = (
-            {"type": "object", "properties": {"b64": encoded}, "required": ["b64"]}
+            {"type": "object", "properties": {"b64": encoded}, "required": ["b64"], "additionalProperties": False}
             if given.is_bytes
             else {"type": "string"}
         )
     else:
-        schema = {"type": "number" if given.spec.dtype.is_floating else "integer"}
+        schema = {"type": ["number", "null"] if given.spec.dtype.is_floating else "integer"}  # null is a missing value
     for size in reversed(given.spec.shape.as_list()[1:] if given.spec.shape.rank else []):
         schema = {"type": "array", "items": schema}
         if size is not None:
@@ -139,24 +139,43 @@ _STREAM = {
     "required": ["instances"],
     "properties": {"signature_name": {"type": "string"}, "instances": {"type": "array", "minItems": 1}},
 }
-_V2_SCHEMA = {
-    "type": "object",
-    "required": ["inputs"],
-    "properties": {
-        "id": {"type": "string"},
-        "parameters": {"type": "object", "properties": {"signature_name": {"type": "string"}}},
-        "inputs": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["name", "shape", "datatype", "data"],
-                "properties": {
-                    "name": {"type": "string"},
-                    "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
-                    "datatype": {"type": "string"},
-                    "data": {"type": "array"},
-                },
+
+
+def _v2_schema(version: Version) -> dict[str, Any]:
+    return {"oneOf": [_v2_signature(name, info, name == version.default) for name, info in version.signatures.items()]}
+
+
+def _v2_signature(name: str, info: SignatureInfo, is_default: bool) -> dict[str, Any]:
+    named = {"type": "object", "properties": {"signature_name": {"const": name}}, "required": ["signature_name"]}
+    return {
+        "title": name,
+        "type": "object",
+        "required": ["inputs", *([] if is_default else ["parameters"])],
+        "properties": {
+            "id": {"type": "string"},
+            "parameters": named,
+            "inputs": {
+                "type": "array",
+                "minItems": len(info.needed),
+                "maxItems": len(info.inputs),
+                "items": {"oneOf": [_tensor_schema(key, value) for key, value in info.inputs.items()]},
             },
         },
-    },
-}
+    }
+
+
+def _tensor_schema(name: str, given: Input) -> dict[str, Any]:
+    shape: dict[str, Any] = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+    if given.spec.shape.rank is not None:
+        sizes = [{"type": "integer", "minimum": 0} if n is None else {"const": n} for n in given.spec.shape.as_list()]
+        shape = {"type": "array", "prefixItems": sizes, "minItems": len(sizes), "maxItems": len(sizes)}
+    return {
+        "type": "object",
+        "required": ["name", "shape", "datatype", "data"],
+        "properties": {
+            "name": {"const": name},
+            "shape": shape,
+            "datatype": {"const": datatype_of(given.spec.dtype)},
+            "data": {"type": "array"},
+        },
+    }

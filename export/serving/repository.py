@@ -140,7 +140,13 @@ class Model:
         return versions[int(number)]
 
     async def answer(
-        self, version: Version, signature: str, inputs: Mapping[str, np.ndarray], *, pinned: bool
+        self,
+        version: Version,
+        signature: str,
+        inputs: Mapping[str, np.ndarray],
+        *,
+        pinned: bool,
+        alone: bool = False,
     ) -> dict[str, np.ndarray]:
         """Returns the outputs of a version for a batch; of the newest, if it was replaced meanwhile.
 
@@ -149,13 +155,14 @@ class Model:
             signature: the signature.
             inputs: arrays by input name.
             pinned: whether the client named the version.
+            alone: whether no other client has sent requests lately.
 
         Raises:
             Refused: see `Version.answer`; or the client's version is no longer served.
         """
         for _ in range(_MOST_SWITCHES):
             try:
-                return await version.answer(signature, inputs)
+                return await version.answer(signature, inputs, alone=alone)
             except Drained:
                 if pinned:
                     break

@@ -6,8 +6,9 @@ import dataclasses
 import functools
 import ipaddress
 
-from zoo.errors import UsageError
+from zoo.errors import UsageError, did_you_mean
 
+RUNTIMES = ("tensorflow", "openvino", "onnxruntime")
 _LEAST = {
     "port": 0,
     "max_body": 1_000,
@@ -34,6 +35,7 @@ class Settings:
         drain: seconds for requests in progress after SIGTERM.
         poll: seconds between two looks for new versions.
         versions: `latest`, `all`, or version numbers separated by commas.
+        runtime: what computes the models: `tensorflow`, `openvino` or `onnxruntime`.
         labels: version numbers by label, such as `{"stable": 1}`, or `{"MODEL:stable": 1}` for one model.
 
     Raises:
@@ -54,6 +56,7 @@ class Settings:
     drain: float = 30.0
     poll: float = 1.0
     versions: str = "latest"
+    runtime: str = "tensorflow"
     labels: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -73,6 +76,9 @@ class Settings:
             number.strip().isdecimal() for number in self.versions.split(",")
         ):
             raise UsageError(f"versions is {self.versions!r}. Pass latest, all, or numbers such as 1,2.")
+
+        if self.runtime not in RUNTIMES:
+            raise UsageError(f"runtime is {self.runtime!r}. {did_you_mean(self.runtime, RUNTIMES)}")
 
     @property
     def origin(self) -> str:

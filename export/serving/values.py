@@ -40,13 +40,17 @@ def parse(body: bytes) -> Any:
     """Returns the content of a JSON body; `NaN` and `Infinity` are accepted, as in TensorFlow Serving.
 
     Raises:
-        Refused: it is not JSON.
+        Refused: it is not JSON in UTF-8.
     """
     try:
         return orjson.loads(body) if orjson is not None else json.loads(body)
     except ValueError:
         try:
             return json.loads(body)
+        except UnicodeDecodeError as error:
+            raise Refused(
+                400, f"The body is not UTF-8 at byte {error.start}, {body[error.start]:#04x}. Send JSON in UTF-8."
+            ) from error
         except (ValueError, RecursionError) as error:
             came = f"{printable(body[:40].decode('utf-8', 'replace'))!r}" if body else "an empty body"
             where = getattr(error, "pos", 0)
@@ -93,7 +97,7 @@ def _numbers(value: Any, name: str, given: Input) -> np.ndarray:
     if found.size == 0:
         return found.astype(dtype)
     allowed = {"f": "iuf", "i": "iu", "u": "iu", "b": "b"}.get(dtype.kind, dtype.kind)
-    if found.dtype.kind not in allowed:
+    if found.dtype.kind not in allowed or ("b" not in allowed and _holds_true_or_false(value)):
         raise Refused(400, f"{name} is {_shown(value)}; expected {given.described}. Send JSON numbers.")
     with np.errstate(over="ignore", invalid="ignore"):
         converted = found.astype(dtype)
@@ -101,6 +105,15 @@ def _numbers(value: Any, name: str, given: Input) -> np.ndarray:
     if not exact:
         raise Refused(400, f"{name} has numbers beyond the range of {dtype.name}. Send {given.described}.")
     return converted
+
+
+def _holds_true_or_false(value: Any) -> bool:
+    """Returns whether nested lists hold a boolean, which NumPy would take for 0 or 1 among numbers."""
+    if not isinstance(value, list):
+        return isinstance(value, bool)
+    return (
+        any(map(_holds_true_or_false, value)) if value and isinstance(value[0], list) else bool in set(map(type, value))
+    )
 
 
 def _holds_missing(value: Any) -> bool:

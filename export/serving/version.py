@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class SignatureInfo:
         entry: its entry in zoo.json; empty for a third-party SavedModel.
         golden: golden inputs by name; empty without golden examples.
         answers: golden outputs by name.
+        defaults: the values of inputs that a request may leave out.
     """
 
     inputs: dict[str, Input]
@@ -46,6 +48,12 @@ class SignatureInfo:
     entry: Mapping[str, Any]
     golden: Mapping[str, np.ndarray]
     answers: Mapping[str, np.ndarray]
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def needed(self) -> list[str]:
+        """The inputs that a request must have."""
+        return [name for name in self.inputs if name not in self.defaults]
 
 
 class Version:
@@ -77,6 +85,12 @@ class Version:
             )
         self.number, self.path = number, path
         self.model = LoadedModel(path)
+        self._folder = None
+        if settings.runtime != "tensorflow":
+            from zoo.export.serving import model_runtime
+
+            self._folder = tempfile.TemporaryDirectory(prefix="zoo-serve-")  # removed with this object
+            model_runtime.replace_model(self.model, settings.runtime, Path(self._folder.name))
         golden = path / artifact_paths.EXTRA / "golden.npz"
         self.facts: Mapping[str, Any] = zoo_json.read(path)
         self._golden = arrays.load(golden) if golden.is_file() else {}
@@ -104,6 +118,7 @@ class Version:
             fixed,
             entries.get(name, {}),
             *golden,
+            self.model.defaults(name),
         )
 
     def _warm(self) -> None:
@@ -127,13 +142,16 @@ class Version:
         Raises:
             Refused: there is no such signature.
         """
-        chosen = name or self.default
+        chosen = self.default if name in (None, "") else name
         if not isinstance(chosen, str) or chosen not in self.signatures:
             raise Refused(400, f"There is no signature {chosen!r:.60}. {did_you_mean(str(chosen), self.signatures)}")
         return chosen, self.signatures[chosen]
 
-    async def answer(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Returns the outputs for a batch; it may be computed together with other requests.
+    async def answer(
+        self, signature: str, inputs: Mapping[str, np.ndarray], *, alone: bool = False
+    ) -> dict[str, np.ndarray]:
+        """Returns the outputs for a batch; it may be computed together with other requests. A short request of the only
+        client (`alone`) may be computed in this thread.
 
         Raises:
             Refused: the graph rejects it, or too many requests wait. For several rows, the message names the invalid one.
@@ -145,6 +163,8 @@ class Version:
         shapes = tuple((key, value.shape[1:]) for key, value in sorted(inputs.items()))
         key = (signature, shapes) if info.is_joined and len(sizes) == 1 and rows else None
         try:
+            if alone and rows == 1 and (found := self.batcher.answer_now(signature, inputs)) is not None:
+                return found
             return await asyncio.wrap_future(self.batcher.submit(signature, inputs, rows, key))
         except UsageError as error:
             refused = _refused(error)

@@ -116,6 +116,11 @@ def test_the_exported_epoch_and_the_reason(facts, phrase):
             "--model.weights imagenet: the model began with random weights",
         ),
         (
+            dataclasses.replace(GOOD, transfer=("mobilenet_v2", "imagenet"), class_counts=[900, 300]),
+            "--model mobilenet_v2 --model.weights imagenet: these published weights are on this machine, and the model "
+            "learned 1,200 images from random weights",
+        ),
+        (
             dataclasses.replace(GOOD, image_sizes=((480, 640), (32, 32)), arguments={"input_shape": (32, 32, 3)}),
             "--model.input_shape '[64, 64, 3]': the images have 480 x 640 pixels, the model gets 32 x 32",
         ),
@@ -136,6 +141,7 @@ def test_each_reason_names_its_option(facts, advice):
         ),
         dataclasses.replace(GOOD, class_counts=[900, 9], macro_recall=0.9, accuracy=0.9),
         dataclasses.replace(GOOD, class_counts=[100, 90], macro_recall=0.7, accuracy=0.9),
+        dataclasses.replace(GOOD, transfer=("mobilenet_v2", "imagenet"), class_counts=[9_000, 9_000]),
         dataclasses.replace(GOOD, image_sizes=((48, 48), (32, 32)), arguments={"input_shape": (32, 32, 3)}),
         run((0.8, 0.8, 0.5, 0.5), (0.99, 0.85, 0.1, 0.6), (0.99, 0.85, 0.1, 0.6), arguments={"dropout": 0.5}),
         run((0.99, 0.85, 0.1, 0.6), arguments={"dropout": 0.2}, options={"closed_form": True}),
@@ -168,6 +174,19 @@ def test_a_family_with_published_weights_names_some(model, data, name):
     assert gathering._published(dataclasses.replace(prepared, start={"run": "runs/earlier"})) == ""
 
 
+def test_weights_of_another_model_are_named_only_if_they_are_on_this_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    digits = zoo.datasets.load("digits")
+    prepared = digits.prepare("cnn")
+    assert gathering._transfer(prepared) == ()
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224.h5").touch()
+    assert gathering._transfer(prepared) == ("mobilenet_v2", "imagenet")
+    assert gathering._transfer(digits.prepare("mobilenet_v2")) == (), "its own weights are named"
+    assert gathering._transfer(zoo.datasets.load("iris").prepare("mlp")) == ()
+
+
 def test_a_run_ends_with_the_lines_and_its_report_has_them(tmp_path, capsys):
     config = {"epochs": 3, "keep_best": 1}
     result = zoo.run("mlp", "iris", config=config, run_directory=tmp_path / "run", baselines="none", export=False)
@@ -189,6 +208,10 @@ def test_options_are_in_the_words_of_the_command_line_or_of_python():
     assert lines(two) == (
         "Try next:   config={'closed_form': False, 'head_first': True}, model_arguments={'weights': 'hf:org/name'}: the last "
         "layer"
+    )
+    other = {"advice": "--model mobilenet_v2 --model.weights imagenet: these published weights"}
+    assert lines(other) == (
+        "Try next:   model='mobilenet_v2', model_arguments={'weights': 'imagenet'}: these published weights"
     )
     with read_by(COMMAND):
         assert lines(advice) == f"Try next:   {advice['advice']}"

@@ -316,8 +316,8 @@ def test_tagged_sentences_are_read_from_a_csv(tmp_path):
             None,
             "has the columns message, kind, which fit no task; its first line must name the columns. "
             "Pass columns={'text': 'message', 'label': 'kind'}, say; "
-            "the keys are features, forecast, image, item_id, label, labels, rating, sentence, separator, sequence, "
-            "series, split, steps, tags, text, text_pair, time, title, tokens, translation, user_id, value.",
+            "the keys are calendar, features, forecast, image, item_id, known, label, labels, rating, sentence, separator, "
+            "sequence, series, split, steps, tags, text, text_pair, time, title, tokens, translation, user_id, value.",
         ),
         (
             "text,label,translation\na,b,c\n",
@@ -341,9 +341,9 @@ def test_tagged_sentences_are_read_from_a_csv(tmp_path):
         ),
         ('text,label\n"a, b,c\nc,d\n', None, "Write two marks for one inside a cell, or correct that line."),
         (
-            '{"text": "a", "label": "b"}\n',
+            '{"text": "a", "label": "b"}\n{"text": "a", "label": ["b"]}\n',
             None,
-            "looks like JSON. Convert it with pandas: `read_json(FILE, lines=True)",
+            "row 2: label is ['b']; expected one value. Write a key for each value",
         ),
         (
             "text,label\n" + "".join(f"text {i},{i}.5\n" for i in range(40)),
@@ -367,8 +367,7 @@ def test_unreadable_files_and_options_are_rejected(tmp_path):
     assert message("csv:") == "Data set 'csv:' has no path. Pass csv:PATH."
     (tmp_path / "latin.csv").write_bytes("text,label\né,a\n".encode("latin-1"))
     assert message(f"csv:{tmp_path}/latin.csv").endswith(
-        "cp1251 for Cyrillic, gb18030 for Chinese, shift_jis for Japanese, euc_kr for Korean, cp874 for Thai; or save it "
-        "as CSV UTF-8."
+        "or another one that reads its words rightly: cp1252 'é', cp1251 'й', cp1253 'ι'; or save it as CSV UTF-8."
     )
     (tmp_path / "wide.csv").write_bytes("text,label\na,a\n".encode("utf-16"))
     assert (

@@ -9,7 +9,7 @@ import pytest
 
 from zoo.datasets.preprocessing import references
 from zoo.datasets.sources import seasons
-from zoo.datasets.sources.in_memory import window_splits
+from zoo.datasets.sources.windows import window_splits
 
 NOISE = np.random.default_rng(0).normal(size=1_200)
 STEPS = np.arange(1_200)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import zoo
-from zoo.datasets.sources.in_memory import window_splits
+from zoo.datasets.sources.windows import window_splits
 from zoo.tasks.series_files import read_series, read_several
 
 

@@ -11,7 +11,8 @@ import tensorflow as tf
 import zoo
 from source_examples import SPLITS, message, rows, sizes, words, write
 from zoo.datasets.sources import splitting
-from zoo.datasets.sources.in_memory import split_of, texts, window_splits
+from zoo.datasets.sources.in_memory import split_of, texts
+from zoo.datasets.sources.windows import window_splits
 
 # --- Division --------------------------------------------------------------------------------------------------------
 

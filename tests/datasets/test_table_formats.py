@@ -88,8 +88,9 @@ def test_other_encodings_are_rejected_with_the_row(tmp_path):
     content = 'text,label\n"two\nlines",a\nGroß,b\n'.encode("cp1252")
     assert said(content).startswith(
         "a.csv row 2 (line 4), after 'Gro', byte 0xdf, is not UTF-8. Pass --data.encoding cp1252 (encoding='cp1252' in "
-        "Python), say, with the encoding"
+        "Python), or another one that reads its words rightly: cp1252 'Groß'"
     )
+    assert said(content).endswith("; or save it as CSV UTF-8.")
     assert "a.csv line 1, after 'Gr', byte 0xf6, is not UTF-8" in said("Größe,b\n".encode("cp1252"))
     assert "byte 0x81, is not cp1252" in said(b"a,b\n\x81,x\n", encoding="cp1252")
     assert "a.csv is UTF-16, not cp1252. Pass --data.encoding utf-16" in said(
@@ -104,6 +105,24 @@ def test_other_encodings_are_rejected_with_the_row(tmp_path):
         "Did you mean 'cp1253' or 'cp1258'? Pass --data.encoding cp1252, say."
     )
     assert "expected a text encoding of Python" in message(TableFormat, encoding="base64")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        ("cp1256", "لم تصل الشحنة بعد"),
+        ("cp1254", "çok geç şikayet"),
+        ("cp1253", "κείμενο είδος"),
+        ("cp1251", "Заказ пришел вовремя"),
+        ("shift_jis", "配達が遅れました"),
+        ("gb18030", "快递太慢了"),
+        ("cp874", "ของมาช้ามาก"),
+    ],
+)
+def test_a_message_shows_the_words_in_the_right_encoding(encoding, words):
+    content = f"text,label\n{words},a\n{words},b\n".encode(encoding)
+    said = message(parsing.parse, Path("a.csv"), content)
+    assert f"{encoding} {words!r}" in said
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_json_lines_of_tokens_and_tags(tmp_path):
         (
             '{"text": "a", "label": "b"}',
             {},
-            r"has no key 'tokens'\. It has text, label\..*Texts with one label are a CSV",
+            r"has no key 'tokens', a list\. It has text, label\. Pass csv:FILE instead, which reads",
         ),
         ("x", {}, r"a.jsonl line 2 is not JSON: .*Correct the line"),
         ("[1]", {}, r"a.jsonl line 2 is no object; expected \{\"tokens\""),

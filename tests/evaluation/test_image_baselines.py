@@ -13,7 +13,7 @@ from sklearn.svm import SVC
 
 import zoo
 from zoo.evaluation.baselines import chosen_baselines, read_columns
-from zoo.evaluation.baselines.images import _reduced
+from zoo.pixels import as_row
 
 LINEAR, SVM = "logistic regression on pixels", "SVM on pixels"
 
@@ -29,7 +29,7 @@ def rows_of(split):
 
 
 def columns(data):
-    return (read_columns(data.splits[name], None, _reduced) for name in ("train", "test"))
+    return (read_columns(data.splits[name], None, as_row) for name in ("train", "test"))
 
 
 def test_classifiers_of_pixels_equal_scikit_learn(digits):
@@ -59,16 +59,16 @@ def test_two_classes_have_the_order_of_the_labels():
 
 def test_large_images_are_reduced_to_the_means_of_their_pixels():
     image = np.random.default_rng(0).integers(0, 256, (56, 84, 3)).astype(np.uint8)
-    small = _reduced({"image": image_tensor(image), "label": 1})
+    small = as_row({"image": image_tensor(image), "label": 1})
     want = image.reshape(28, 2, 28, 3, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(small["image"].numpy().reshape(28, 28, 3), want, atol=0.51)
     assert small["image"].dtype == "uint8" and small["label"] == 1
     grey = tf.data.Dataset.from_generator(  # grey and coloured images of several sizes
         lambda: iter([image, image[:20, :30, :1]]), output_signature=tf.TensorSpec((None, None, None), tf.uint8)
     )
-    coloured, one = (row["image"].numpy() for row in grey.map(lambda image: _reduced({"image": image})))
+    coloured, one = (row["image"].numpy() for row in grey.map(lambda image: as_row({"image": image})))
     assert len(coloured) == len(one) == 28 * 28 * 3 and np.ptp(one.reshape(-1, 3), axis=1).max() == 0
-    same = _reduced({"image": image_tensor(image[:8, :8])})
+    same = as_row({"image": image_tensor(image[:8, :8])})
     np.testing.assert_array_equal(same["image"].numpy(), image[:8, :8].ravel())
 
 

@@ -274,6 +274,24 @@ def test_requests_name_several_inputs_and_encode_only_bytes():
     }
 
 
+def test_the_example_is_one_without_missing_numbers_if_there_is_any():
+    specs = {
+        "age": {"dtype": "float32", "shape": [None], "kind": "number"},
+        "name": {"dtype": "string", "shape": [None]},
+    }
+    specs["name"]["kind"] = "text"
+    golden = {"age": np.array([np.nan, 39.0], np.float32), "name": np.array([b"Ida", b"Bo"], object)}
+    assert request_examples.python_request(specs, golden) == [
+        "age=tf.constant([39.0], tf.float32)",
+        'name=tf.constant(["Bo"])',
+    ]
+    assert request_examples.c_arguments(specs, golden) == "39 Bo"
+    golden = {"age": np.array([np.nan], np.float32), "name": np.array([b"Ida"], object)}
+    assert request_examples.python_request(specs, golden)[0] == 'age=tf.constant([float("nan")], tf.float32)'
+    assert '{"age": NaN, "name": "Ida"}' in request_examples.rest_request("s", specs, golden, "url")
+    assert request_examples.c_arguments(specs, golden) == "nan Ida"
+
+
 def test_long_values_are_truncated_or_omitted():
     words = " ".join(["word"] * 40)
     golden = {
@@ -294,7 +312,7 @@ def test_long_values_are_truncated_or_omitted():
     assert words.startswith(text) and text.endswith("word") and 100 < len(text) <= 120
     assert "i" * 300 in shown("id", "string", [None])
     assert shown("image", "float32", [None, 28, 28, 1]) == "image=tf.zeros([1, 28, 28, 1], tf.float32)"
-    series = "series=tf.constant([[[0.3333, 0.3333, 0.3333], [0.3333, 0.3333, 0.0]]], tf.float32)"
+    series = 'series=tf.constant([[[0.3333, 0.3333, 0.3333], [0.3333, 0.3333, float("nan")]]], tf.float32)'
     assert shown("series", "float32", [None, None, 3]) == series
     image = {"image": {"dtype": "float32", "shape": [None, 28, 28, 1], "kind": "number"}}
     assert request_examples.rest_request("s", image, golden, "url") is None

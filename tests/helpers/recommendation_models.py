@@ -19,6 +19,7 @@ def filled(num_users: int, num_items: int, seed: int = 0, **arguments) -> keras.
     similar.similarities.assign(rng.uniform(size=similar.numbers.shape))
     similar.popularity.assign(rng.integers(0, 4, num_items))
     similar.decay.assign(0.8)
+    similar.mean_power.assign(0.7)
     return model
 
 

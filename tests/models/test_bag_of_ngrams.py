@@ -136,6 +136,24 @@ def test_the_preprocessor_gives_the_characters_of_every_tokenizer(tokenizer):
     assert not data.prepare("attention").preprocessor.reads_characters
 
 
+def test_one_long_text_does_not_fill_the_memory():
+    """What a split takes in memory is what was counted: the characters are padded to the longest text that is read."""
+    rows = [f"turn {number} on" for number in range(400)]
+    rows[7] = "long words " * 300
+    other = (["on", "off"], ["on", "off"])
+    limit = 4 * 400 * (60 + 300)
+    for most, expected in ((limit, 300), (2 << 30, 3_301), (0, 256)):
+        data = zoo.datasets.load((rows, ["on", "off"] * 200), validation=other, test=other, memory_limit=most)
+        prepared = data.prepare("bag_of_ngrams", max_length=60)
+        assert prepared.preprocessor.most_characters == expected
+        assert f"the first {expected:,} are read" in " ".join(prepared.preprocessor.limits)
+        held = prepared.resident("train")
+        assert (held is None) == (most == 0), "what does not fit is read as a stream"
+        stored = prepared.preprocessor.encode({"text": rows, "label": [0] * 400})[0].values()
+        taken = sum(4 * 400 * part.shape[1] for part in stored)
+        assert taken <= most or not most
+
+
 def test_solved_models_equal_scikit_learn():
     """Classes, two classes, several labels and values."""
     rng = np.random.default_rng(0)

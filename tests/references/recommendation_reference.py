@@ -44,7 +44,7 @@ def numpy_ranking(model: keras.Model, histories) -> np.ndarray:
                 if neighbor:
                     scores[row, neighbor - 1] += similarity * float(layer.decay) ** later
     means = scores.mean(axis=1, keepdims=True)
-    return scores / np.where(means > 0, means, 1.0) + np.asarray(layer.popularity)
+    return scores / np.where(means > 0, means, 1.0) ** float(layer.mean_power) + np.asarray(layer.popularity)
 
 
 def dense_similarities(users, items, weights, source_power, target_power, active_power, num_items):

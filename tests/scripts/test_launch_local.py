@@ -199,7 +199,7 @@ def test_worker_commands_contain_the_cluster():
         ]
 
 
-EXAMPLE = r"Try `zoo launch-local 2 -- train --model cnn --data digits`\."
+EXAMPLE = r"Try `zoo launch local 2 -- train --model cnn --data digits`\."
 
 
 @pytest.mark.parametrize(
@@ -232,14 +232,14 @@ def test_the_shell_script_runs_the_command():
         check=False,
     )
     assert done.returncode == 2 and done.stderr.startswith("zoo: The number of workers is 0")
-    assert cli.main(["launch-local", "--help"]) == 0
+    assert cli.main(["launch", "local", "--help"]) == 0
 
 
 @pytest.mark.slow
 def test_two_workers_train_stop_and_resume(tmp_path):
     words = ["train", "--model", "mlp", "--data", "digits", "--model.hidden_units", "[8]", "--config.epochs", "12"]
     words += ["--config.batch_size", "256", "--run_directory", str(tmp_path / "run"), "--no-export"]
-    launcher = [sys.executable, "-P", "-m", "zoo.scripts.cli", "launch-local", "2", "--", *words]
+    launcher = [sys.executable, "-P", "-m", "zoo.scripts.cli", "launch", "local", "2", "--", *words]
     process = subprocess.Popen(launcher, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 240
     while not list(tmp_path.glob("run/checkpoints/step-*")) and time.monotonic() < deadline:

@@ -16,7 +16,6 @@ import tensorflow as tf
 import zoo
 from zoo import stop_strings
 from zoo.export import live
-from zoo.export.default_inputs import completed
 from zoo.scripts import cli
 
 PARTS = [
@@ -226,13 +225,6 @@ def test_invalid_streams_are_rejected_before_they_begin(served, body, message):
 
 
 # --- The command line -------------------------------------------------------------------------------------------------
-
-
-def test_inputs_that_are_left_out_have_default_values():
-    entries = {"text": {}, "seed": {"default": 0}, "stop": {"default": [""]}}
-    assert completed("a", entries, entries) == completed({"text": "a"}, entries, entries)
-    assert completed({"text": "a", "seed": 3}, entries, entries) == {"text": "a", "seed": 3, "stop": [""]}
-    assert completed("a\tb", {"text": {}, "text_pair": {}}, {}) == "a\tb", "without default values nothing is filled"
 
 
 def predict(path, *words, capsys):

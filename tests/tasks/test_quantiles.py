@@ -21,6 +21,7 @@ from zoo.metrics import QuantileLoss
 from zoo.predictions import predict_split
 from zoo.tasks.quantiles import decided_shifts, quantile_name, split_columns
 from zoo.training.objective import ModelObjective, members_apart
+from zoo.training.run_checks import closed_form_of
 
 LEVELS = (0.025, 0.5, 0.9)
 NAMES = ["price (EUR)", "age"]
@@ -293,7 +294,6 @@ def test_levels_are_sorted():
     [
         ("iris", "mlp"),
         ("digits", "mlp"),
-        ("seasons", "lstm"),
         ("tastes", "matrix_factorization"),
         ("digit_shapes", "cnn"),
     ],
@@ -302,7 +302,7 @@ def test_data_without_values_is_rejected(data, model):
     with pytest.raises(
         zoo.UsageError,
         match=rf"quantiles=\[0\.5\] needs values to predict; data set '{data}' is for \w+\. Leave quantiles out, or choose "
-        "data for image_regression, tabular_regression, text_regression",
+        "data for forecasting, image_regression, tabular_regression, text_regression",
     ):
         zoo.datasets.load(data).prepare(model, quantiles=[0.5])
 
@@ -339,10 +339,8 @@ def test_a_config_with_other_quantiles_than_the_data_is_rejected(of_data, of_con
 
 
 def test_options_that_do_not_apply_are_rejected():
-    with pytest.raises(
-        zoo.UsageError, match=r"quantiles=\[0\.5\] has no effect with closed_form=true.*Leave quantiles out"
-    ):
-        zoo.TrainConfig(quantiles=[0.5], closed_form=True)
+    with pytest.raises(zoo.UsageError, match=r"\[0\.5\] are not part of what closed_form solves.*Leave closed_form or"):
+        closed_form_of(zoo.build_matrix_factorization_model(num_users=2, num_items=2), levels=(0.5,))
     data = prepared_table()
     with pytest.raises(zoo.UsageError, match=r"label_smoothing=0\.1 requires classes; .* Leave label_smoothing out"):
         zoo.train(data.build(), data, zoo.TrainConfig(label_smoothing=0.1))

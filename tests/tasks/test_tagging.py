@@ -104,7 +104,8 @@ def some_data(sentences: list[str]) -> SimpleNamespace:
         return ({"tokens": row, "tags": [0] * len(row)} for row in rows)
 
     shape = {"tokens": tf.TensorSpec([None], tf.string), "tags": tf.TensorSpec([None], tf.int64)}
-    return SimpleNamespace(name="words", train=tf.data.Dataset.from_generator(examples, output_signature=shape))
+    train = tf.data.Dataset.from_generator(examples, output_signature=shape)
+    return SimpleNamespace(name="words", arguments={}, train=train)
 
 
 def test_vocabulary_contains_training_words_and_forms_of_rare_words():
@@ -158,7 +159,7 @@ def sentences(*words, tags="ab", count=30):
 )
 def test_words_that_the_served_tokenizer_does_not_find_are_rejected(tmp_path, words, share):
     (tmp_path / "a.csv").write_text(sentences(*words))
-    data = zoo.datasets.load(f"csv:{tmp_path}/a.csv")
+    data = zoo.datasets.load(f"csv:{tmp_path}/a.csv", tokenizer="words")
     with pytest.raises(zoo.UsageError, match=rf", {share} are words of the tokenizer.*Use data whose words are split"):
         data.prepare("rnn")
 

@@ -19,7 +19,9 @@ import pytest
 
 import processes
 import zoo
-from zoo.training.cluster import Cluster, find_cluster, meet
+from zoo.training.cluster import meet
+from zoo.training.detection.contract import Cluster
+from zoo.training.detection.find import find_cluster
 
 TIMES = ("seconds", "examples_per_second")
 
@@ -449,7 +451,8 @@ def test_message_names_a_port_in_use():
 WORKER = """
 import sys
 import zoo
-from zoo.training.cluster import Cluster, meet
+from zoo.training.cluster import meet
+from zoo.training.detection.contract import Cluster
 try:
     meet(Cluster(tuple(sys.argv[1].split(",")), int(sys.argv[2])), timeout=20)
     print("MET")

@@ -12,6 +12,7 @@ from zoo.config import TrainConfig
 from zoo.errors import UsageError
 from zoo.tuning import sampling
 from zoo.tuning.records import COMPLETE, Records, Trial, best_of
+from zoo.tuning.search import _open_parts
 from zoo.tuning.space import read_value, search_space
 
 SPEC = zoo.get_spec("mlp")
@@ -33,6 +34,17 @@ def test_ranges_and_choices_are_read(text, key, values):
     assert search_space({part.key: str(part)}, SPEC) == (part,)
 
 
+def test_word_vectors_decide_the_size_of_the_embedding(tmp_path):
+    file = tmp_path / "vectors.txt"
+    file.write_text("red 0.5 1 2\nblue 1 2 3\n")
+    spec, config = zoo.get_spec("embedding_lstm"), zoo.TrainConfig()
+    assert "model.embedding_dim" in {part.key for part in _open_parts(None, spec, config, {})}
+    parts = _open_parts(None, spec, config, {"word_vectors": str(file)})
+    assert parts and "model.embedding_dim" not in {part.key for part in parts}
+    with pytest.raises(UsageError, match=r"model\.embedding_dim is set and is in the search space. Leave one"):
+        _open_parts(["embedding_dim=32,64"], spec, config, {"word_vectors": str(file)})
+
+
 def test_choices_keep_their_types():
     assert [read_value(text) for text in ("32", "0.5", "1e-3", "true", "null", "[64, 64]", "adamw")] == [
         *(32, 0.5, 1e-3, True, None, [64, 64], "adamw")
@@ -52,7 +64,7 @@ def test_choices_keep_their_types():
         (["num_classes=2:3"], r"'num_classes', which mlp does not have"),
         (["config.dropout=0:1"], r"'config.dropout', which mlp does not have"),
         (["seed=0:9"], r"'seed', which mlp does not have"),
-        (["dropout=0:1", "model.dropout=0:1"], r"has model.dropout twice. Leave one of them out"),
+        (["dropout=0:1", "model.dropout=0:1"], r"has model.dropout twice. Leave one"),
         ([], r"The search space is empty. Pass learning_rate"),
     ],
 )

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from zoo import registry, storage
-from zoo.checkpoints import hub, keras_download
+from zoo.checkpoints import curated, hub, hub_cache, keras_download
 from zoo.checkpoints.contract import (
     FORMATS,
     Checkpoint,
@@ -48,6 +48,7 @@ __all__ = [
     "get_format",
     "is_name",
     "locate",
+    "on_this_machine",
     "pinned",
     "register_format",
     "reorder_classes",
@@ -158,6 +159,28 @@ def fetch(model: str, weights: Any, arguments: Mapping[str, Any] = _NONE, *, ver
         file = spec.published[weights](complete)
         return as_recorded(keras_download.fetch(weights, model, file, verbose=verbose))
     return None
+
+
+def on_this_machine(task: str) -> list[tuple[str, str]]:
+    """Returns models of a task with the names of their published weights that need no download, in the order of `zoo list`.
+
+    Example:
+        >>> on_this_machine("image_classification")
+        [('mobilenet_v2', 'imagenet')]
+    """
+    found = []
+    for row in curated.pretrained():
+        spec = registry.get_spec(row.model)
+        if task not in spec.tasks:
+            continue
+        if hub.is_name(row.name):
+            local = hub_cache.cached_commit(row.name.removeprefix("hf:"), "main") is not None
+        else:
+            defaults = {name: parameter.default for name, parameter in spec.parameters.items()}
+            local = keras_download.place_of(spec.published[row.name](defaults)).is_file()
+        if local:
+            found.append((row.model, row.name))
+    return found
 
 
 def locate(weights: Location, *, verbose: int = 1) -> Published | None:

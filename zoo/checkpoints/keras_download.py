@@ -31,8 +31,8 @@ def fetch(name: str, model: str, file: PublishedFile, *, verbose: int = 1) -> Pu
     Raises:
         UsageError: the file cannot be downloaded or written, or has another hash than Keras expects.
     """
-    folder = Path(os.path.expandvars(os.environ.get("KERAS_HOME") or "~/.keras")).expanduser() / "models"
-    place = folder / (file.cached_as or file.url.rpartition("/")[2])
+    place = place_of(file)
+    folder = place.parent
     if not place.is_file() or (file.hash is not None and _hash(place, file.hash) != file.hash):
         size = _size(name, model, file)
         _check_room(folder, size)
@@ -41,6 +41,17 @@ def fetch(name: str, model: str, file: PublishedFile, *, verbose: int = 1) -> Pu
             print(f"Downloads {name} weights of {model}: {shown}, licence {file.licence}, into {folder}.", flush=True)
         _download(name, model, file, place, verbose)
     return Published(name, place, file.url, file.licence, {place.name: storage.sha256(place)})
+
+
+def place_of(file: PublishedFile) -> Path:
+    """Returns the path of a file in Keras's cache, whether it is there or not.
+
+    Example:
+        >>> place_of(PublishedFile("https://example.com/weights.h5", "MIT")).name
+        'weights.h5'
+    """
+    folder = Path(os.path.expandvars(os.environ.get("KERAS_HOME") or "~/.keras")).expanduser() / "models"
+    return folder / (file.cached_as or file.url.rpartition("/")[2])
 
 
 def _size(name: str, model: str, file: PublishedFile) -> int:

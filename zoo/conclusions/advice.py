@@ -22,6 +22,8 @@ recall over the classes is lower than the accuracy by this."""
 _ENOUGH = 2_000
 """Training examples from which on published weights gain from training. With 750 examples of clinc_oos, validation accuracy
 fell from 0.871 to 0.868."""
+_FEW_IMAGES = 5_000
+"""Training images below which published weights of another model are worth a try."""
 _CUT = 0.1
 """Share of the texts that fill the model's input from which on it is worth a longer input."""
 _POSITIONS = 512
@@ -59,6 +61,17 @@ def earlier_was_better(facts: Facts) -> str:
 def began_with_random_weights(facts: Facts) -> str:
     """The family has published weights, and the model began with random ones."""
     return f"--model.weights {facts.published}: the model began with random weights" if facts.published else ""
+
+
+def weights_are_on_this_machine(facts: Facts) -> str:
+    """Few images were learned from random weights, and another model has published weights that need no download."""
+    if not facts.transfer or not 0 < sum(facts.class_counts) < _FEW_IMAGES:
+        return ""
+    model, weights = facts.transfer
+    return (
+        f"--model {model} --model.weights {weights}: these published weights are on this machine, and the model learned "
+        f"{sum(facts.class_counts):,} images from random weights"
+    )
 
 
 def ended_too_early(facts: Facts) -> str:
@@ -166,6 +179,7 @@ def images_are_small(facts: Facts) -> str:
 
 RULES: Sequence[Callable[[Facts], str]] = (
     began_with_random_weights,
+    weights_are_on_this_machine,
     earlier_was_better,
     ended_too_early,
     texts_are_cut,

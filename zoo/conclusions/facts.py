@@ -24,6 +24,8 @@ class Facts:
         accuracy: accuracy on the validation split, likewise.
         full: share of the training examples that fill the longest input, and this length; None for inputs that are no texts.
         published: name of published weights that the model can begin with; empty if it began with weights, or none are known.
+        transfer: a model of images and the name of its published weights, which are on this machine, if the trained model has
+            none; empty otherwise.
         image_sizes: height and width of the images, and of the model's input; None for other inputs.
     """
 
@@ -39,6 +41,7 @@ class Facts:
     accuracy: float | None = None
     full: tuple[float, int] | None = None
     published: str = ""
+    transfer: tuple[str, str] | tuple[()] = ()
     image_sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
 
     def values(self, name: str) -> list[float]:

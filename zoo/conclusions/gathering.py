@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo.checkpoints import on_this_machine
 from zoo.checkpoints.curated import pretrained
 from zoo.conclusions.advice import UNBALANCED
 from zoo.conclusions.facts import Facts
@@ -47,6 +48,7 @@ def gather(trained: TrainResult, prepared: Prepared, config: TrainConfig) -> Fac
         accuracy=accuracy,
         full=_full_texts(prepared),
         published=_published(prepared),
+        transfer=_transfer(prepared),
         image_sizes=_image_sizes(prepared),
     )
 
@@ -78,6 +80,13 @@ def _published(prepared: Prepared) -> str:
         return ""
     spec = get_spec(prepared.model)
     return next((row.name for row in pretrained() if row.model == spec.name or row.name in spec.published), "")
+
+
+def _transfer(prepared: Prepared) -> tuple[str, str] | tuple[()]:
+    """Returns the first model of images whose published weights are on this machine, if the trained model takes none."""
+    if prepared.start or "image" not in prepared.data.features or "weights" in prepared.arguments:
+        return ()
+    return next(iter(on_this_machine(prepared.task.name)), ())
 
 
 def _full_texts(prepared: Prepared) -> tuple[float, int] | None:

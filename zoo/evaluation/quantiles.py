@@ -92,7 +92,7 @@ def figures(true: Array, quantiles: Array, weight: Array, train: Array, levels: 
         `interval`: its two levels; and `baseline`, the first three of always predicting the training quantiles.
     """
     always = np.quantile(train, levels)
-    ours, theirs = (_means(true, part, weight, levels) for part in (quantiles, np.tile(always, (len(true), 1))))
+    ours, theirs = (means(true, part, weight, levels) for part in (quantiles, np.tile(always, (len(true), 1))))
     rows = [
         {
             "level": level,
@@ -107,7 +107,9 @@ def figures(true: Array, quantiles: Array, weight: Array, train: Array, levels: 
     return {**top, **between, "quantiles": rows, "baseline": {key: theirs[key] for key in KEYS if key in theirs}}
 
 
-def _means(true: Array, quantiles: Array, weight: Array, levels: Sequence[float]) -> dict[str, Any]:
+def means(true: Array, quantiles: Array, weight: Array, levels: Sequence[float]) -> dict[str, Any]:
+    """Returns `pinball`, `coverage` and `interval_width`, as `figures` does, and `rows`, for each level its `pinball` and
+    `below`."""
     losses = np.average(pinball(true, quantiles, levels), axis=0, weights=weight)
     below = np.average(true[:, np.newaxis] <= quantiles, axis=0, weights=weight)
     found: dict[str, Any] = {
@@ -191,7 +193,7 @@ def lines(report: Mapping[str, Any]) -> list[str]:
         rows.append([f"{percent(row['level'])} %", *shown])
     more = len(first["quantiles"]) - _MOST_LINES
     origin = [f"quantiles    {report['quantiles_from']}"] if "quantiles_from" in report else []
-    return [*found, *_aligned(rows), *([f"... {more} more"] if more > 0 else []), *origin, *_of_baselines(report)]
+    return [*found, *aligned(rows), *([f"... {more} more"] if more > 0 else []), *origin, *_of_baselines(report)]
 
 
 def _of_baselines(report: Mapping[str, Any]) -> list[str]:
@@ -226,7 +228,7 @@ def _of_several(report: Mapping[str, Any]) -> list[str]:
     note = f"in brackets: always the quantiles of the {report['baseline_from']}"
     note += f"; those of the model are {report['quantiles_from']}" if "quantiles_from" in report else ""
     said = [f"{note}; expected inside: {expected(targets[0]):g}" if between else note]
-    return [*_aligned(rows), *([f"... {more} more"] if more > 0 else []), *said]
+    return [*aligned(rows), *([f"... {more} more"] if more > 0 else []), *said]
 
 
 def _between(target: Mapping[str, Any]) -> str:
@@ -234,6 +236,7 @@ def _between(target: Mapping[str, Any]) -> str:
     return f"{percent(low)} to {percent(high)} %"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Returns rows of cells as lines of text with columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

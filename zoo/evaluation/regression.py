@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,15 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
+from zoo import copies
 from zoo.display import short_number
 from zoo.errors import UsageError
-from zoo.evaluation import regression_plots
+from zoo.evaluation import forecast_quantiles, regression_plots
 from zoo.evaluation.intervals import bootstrap, mean, sums, with_interval
 from zoo.evaluation.prediction import predict_split
+from zoo.evaluation.quantiles import KEYS, widest
 from zoo.evaluation.reports import Figure, Report, ReportKind, raw_examples, register_report
+from zoo.tasks.quantiles import SHIFTS, calibrated
 
 if TYPE_CHECKING:
     import keras
@@ -38,6 +41,9 @@ def regression_report(
     naive: Mapping[str, ArrayLike] | None = None,
     unit: str = "",
     channel: str = "",
+    levels: Sequence[float] = (),
+    quantiles: ArrayLike | None = None,
+    naive_quantiles: Mapping[str, ArrayLike] | None = None,
 ) -> dict[str, Any]:
     """Compares forecasts of several steps with the actual values.
 
@@ -47,6 +53,9 @@ def regression_report(
         naive: naive forecasts by name, each in the same shape, such as those of `naive_forecasts`.
         unit: unit of the quantity, such as "bikes per hour".
         channel: the name of the quantity.
+        levels: levels of forecast quantiles, ascending, between 0 and 1.
+        quantiles: the forecast quantiles, `(n, horizon, levels)`; only with `levels`.
+        naive_quantiles: those of naive forecasts, by name.
 
     Returns:
         A dict of plain strings, numbers and lists that `json.dumps(report, allow_nan=False)` accepts:
@@ -60,7 +69,8 @@ def regression_report(
         - `mae_per_step`: the mean absolute error for 1 to horizon steps ahead;
         - `naive`: for every naive forecast `name`, `mae`, `rmse` and `mae_per_step`, the best by `mae` first;
         - `skill`: 1 - mae / the best naive mae. 0 is equal to it, 1 is perfect. None without a naive forecast, or if that is
-          perfect.
+          perfect;
+        - with `quantiles` what `zoo.evaluation.forecast_quantiles.figures` returns, and its first three in `naive`.
 
     Raises:
         UsageError: shapes do not fit, there are no values, or numbers are not finite.
@@ -85,8 +95,18 @@ def regression_report(
     error = guessed - true
     distance = np.abs(true) + np.abs(guessed)
     spread = float(np.sum((true - true.mean()) ** 2))
+
+    def of_naive(name: str) -> dict[str, Any]:
+        if name not in (naive_quantiles or {}):
+            return {}
+        found = forecast_quantiles.figures(true, (naive_quantiles or {})[name], levels)
+        return {key: found[key] for key in KEYS if key in found}
+
     simple = sorted(
-        ({"name": name, **_sizes(part.reshape(true.shape) - true)} for name, part in baselines.items()),
+        (
+            {"name": name, **_sizes(part.reshape(true.shape) - true), **of_naive(name)}
+            for name, part in baselines.items()
+        ),
         key=lambda figures: figures["mae"],
     )
     sizes = _sizes(error)
@@ -103,26 +123,43 @@ def regression_report(
         "r2": 1 - float(np.sum(error**2)) / spread if spread > 0 else None,
         "naive": simple,
         "skill": 1 - sizes["mae"] / best if best > 0 else None,
+        **({} if quantiles is None else forecast_quantiles.figures(true, quantiles, levels)),
     }
 
 
-def forecast_intervals(targets: ArrayLike, predictions: ArrayLike) -> dict[str, list[float]]:
-    """Returns the 95 % bootstrap interval of `mae`. Neighbouring windows overlap, so that their errors are alike: as many of
-    them as the horizon has steps are drawn together.
+def forecast_intervals(
+    targets: ArrayLike,
+    predictions: ArrayLike,
+    levels: Sequence[float] = (),
+    quantiles: ArrayLike | None = None,
+) -> dict[str, list[float]]:
+    """Returns the 95 % bootstrap interval of `mae`, with quantiles also of their metrics. Neighbouring windows overlap, so
+    that their errors are alike: as many of them as the horizon has steps are drawn together.
 
     Args:
         targets: the actual values, shape `(n, horizon)`, the windows in the order of time.
         predictions: the forecasts, in the same shape.
+        levels: levels of forecast quantiles.
+        quantiles: the forecast quantiles, `(n, horizon, levels)`.
 
     Example:
         >>> list(forecast_intervals([[10], [8]], [[11], [8]]))
         ['mae']
     """
-    error = np.abs(np.asarray(predictions, np.float64) - np.asarray(targets, np.float64))
+    true = np.asarray(targets, np.float64)
+    error = np.abs(np.asarray(predictions, np.float64) - true)
     blocks = np.arange(len(error)) // error.shape[1]
     count = int(blocks[-1]) + 1
-    total, sizes = sums(error.mean(axis=1), blocks, count), np.bincount(blocks)
-    return bootstrap(count, lambda counts: {"mae": mean(counts, total, sizes)})
+    total, sizes = sums(error.mean(axis=1), blocks, count), np.bincount(blocks).astype(np.float64)
+
+    def statistics(counts: Array) -> dict[str, Array]:
+        found = {"mae": mean(counts, total, sizes)}
+        if quantiles is None:
+            return found
+        held = np.asarray(quantiles, np.float64)
+        return {**found, **forecast_quantiles.block_means(counts, blocks, sizes, true, held, levels)}
+
+    return bootstrap(count, statistics)
 
 
 def naive_forecasts(series: ArrayLike, lags: Mapping[str, int], horizon: int) -> dict[str, Array]:
@@ -218,9 +255,9 @@ def summary(report: Mapping[str, Any]) -> str:
         lines.append(
             f"per step     {short_number(steps[0])} one step ahead, {short_number(steps[-1])} at step {len(steps)}"
         )
+    lines = [line.replace("%", " %") for line in lines] + forecast_quantiles.lines(report)
     count = report["num_examples"]
-    lines.append(f"measured on  {count:,} window{'s' * (count != 1)}")
-    return "\n".join(lines).replace("%", " %")
+    return "\n".join([*lines, f"measured on  {count:,} window{'s' * (count != 1)}"])
 
 
 def _sizes(error: Array) -> dict[str, Any]:
@@ -253,26 +290,52 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     examples = list(raw_examples(data, split))
     targets = np.stack([e["forecast"] for e in examples])
     series = np.stack([e["series"] for e in examples])
-    _, extras = preprocessor.serve({"series": tf.constant(series)})
+    requests = preprocessor.to_requests(examples)
+    _, extras = preprocessor.serve({"series": tf.constant(requests["series"])})
     predictions, history = np.asarray(preprocessor.unscale(scaled["values"], extras)), series[..., 0]
     about = data.data.about
     lags = {"the last value": 1, **about.get("naive", {})}
     lags = {name: lag for name, lag in lags.items() if lag <= history.shape[1]}
     facts = {"unit": about.get("unit", ""), "channel": next(iter(about.get("channels", [""])))}
     naive = naive_forecasts(history, lags, targets.shape[1])
-    report = regression_report(targets, predictions, naive=naive, **facts)
+    levels, more, rivals = data.objective.quantiles, dict[str, Any](), dict[str, Any]()
     chosen = np.linspace(0, len(targets) - 1, 6).astype(int)[1:-1]
     samples = {"series": history[chosen], "targets": targets[chosen], "predictions": predictions[chosen]}
+    if levels:
+        decided = copies.decided(model)
+        held = np.asarray(preprocessor.unscale(calibrated(scaled["quantiles"], decided), extras))
+        more = {"levels": levels, "quantiles": held}
+        rivals["naive_quantiles"] = _naive_quantiles(data, naive, lags, levels)
+        if ends := widest(levels):
+            samples |= {name: held[chosen][..., end] for name, end in zip(("low", "high"), ends, strict=True)}
+    report = regression_report(targets, predictions, naive=naive, **facts, **rivals, **more)
+    if levels:
+        report["quantiles_from"] = "calibrated on the validation split" if SHIFTS in decided else "not calibrated"
     return {
         **report,
-        "intervals": forecast_intervals(targets, predictions),
+        "intervals": forecast_intervals(targets, predictions, **more),
         "samples": {name: part.astype(float).tolist() for name, part in samples.items()},
     }
 
 
+def _naive_quantiles(
+    data: Prepared, naive: Mapping[str, Array], lags: Mapping[str, int], levels: Sequence[float]
+) -> dict[str, Array]:
+    """Returns quantiles of naive forecasts, from their errors on the validation split; none without one."""
+    split = data.data.splits.get("validation")
+    if split is None or not split.num_examples:
+        return {}
+    examples = list(raw_examples(data, "validation"))
+    true = np.stack([e["forecast"] for e in examples])
+    known = naive_forecasts(np.stack([e["series"][:, 0] for e in examples]), lags, true.shape[1])
+    return {name: forecast_quantiles.of_forecasts(naive[name], known[name], true, levels) for name in naive}
+
+
 def measure(data: Prepared, examples: Mapping[str, Any], predictions: Mapping[str, Any]) -> Report:
     """Returns the report of a baseline's forecasts for raw examples."""
-    return regression_report(np.stack([*examples["forecast"]]), predictions["values"])
+    found = predictions.get("quantiles")
+    more = {} if found is None else {"levels": data.objective.quantiles, "quantiles": found}
+    return regression_report(np.stack([*examples["forecast"]]), predictions["values"], **more)
 
 
 def _plot_forecasts(report: Report, path: Path) -> None:
@@ -286,7 +349,7 @@ def _headline(report: Report) -> list[Figure]:
     beside = [
         dataclasses.replace(figure, baseline=naive["name"], baseline_value=naive["mae"]) for naive in report["naive"]
     ]
-    return beside or [figure]
+    return [*(beside or [figure]), *forecast_quantiles.headline(report)]
 
 
 _PLOTS = {"error_by_step": regression_plots.plot_error_by_step, "forecasts": _plot_forecasts}

@@ -70,6 +70,8 @@ def plot_forecasts(
     unit: str = "",
     channel: str = "",
     count: int = 4,
+    low: ArrayLike | None = None,
+    high: ArrayLike | None = None,
 ) -> None:
     """Draws a few windows with their forecasts and actual values, spread evenly over the examples, as PNG.
 
@@ -81,6 +83,8 @@ def plot_forecasts(
         unit: unit of the quantity.
         channel: the name of the quantity.
         count: maximum number of windows to draw.
+        low: lower ends of an interval of quantiles, in the shape of the forecasts; only with `high`.
+        high: upper ends.
 
     Raises:
         ValueError: `path` does not end in `.png`.
@@ -118,13 +122,16 @@ def plot_forecasts(
             markersize=3,
             label="forecast",
         )
+        if low is not None and high is not None:
+            ends = np.asarray(low, np.float64)[n], np.asarray(high, np.float64)[n]
+            axes.fill_between(ahead, *ends, color=VERMILION, alpha=0.2, linewidth=0, label="interval")
         error = np.abs(guessed[n] - true[n]).mean()
         axes.set_title(f"example {n}, mean absolute error {short_number(error)}", fontsize=10, loc="left")
         _finish(axes)
     rows[-1].set_xlabel("steps from the last known value", fontsize=11)
     figure.supylabel(f"{channel} ({unit})" if channel and unit else channel or unit, fontsize=11)
     handles, labels = rows[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=10, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=10, frameon=False)
     write_figure(figure, path)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from zoo.errors import UsageError
-from zoo.evaluation import classification, entities
+from zoo.evaluation import classification, entities, raw_entities
 from zoo.evaluation.intervals import bootstrap, mean, with_interval
 from zoo.evaluation.prediction import predict_split
 from zoo.evaluation.reports import Figure, Report, ReportKind, raw_examples, register_report
@@ -180,8 +180,8 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     lengths = (weight > 0).sum(axis=1).tolist()  # the preprocessor truncates longer sentences
     predicted = [row[:size] for row, size in zip(probabilities.argmax(axis=-1).tolist(), lengths, strict=True)]
     dictionary = MostFrequentTag.fit(*_sentences(data, "train"))
-    served, raw_text = _served(model, data, split, batch_size, dictionary)
-    ends = classification.class_intervals(targets["tags"], probabilities, weights=weight) | raw_text
+    served = _served(model, data, split, batch_size, dictionary)
+    ends = classification.class_intervals(targets["tags"], probabilities, weights=weight) | served.pop("intervals")
     found = _entities(names, tokens, tags, predicted, dictionary)
     ends |= found.pop("intervals", {})
     tokens = [row[:size] for row, size in zip(tokens, lengths, strict=True)]
@@ -234,23 +234,27 @@ def unknown_interval(
 
 def _served(
     model: keras.Model, data: Prepared, split: str, batch_size: int, dictionary: MostFrequentTag
-) -> tuple[dict[str, float], dict[str, list[float]]]:
+) -> dict[str, Any]:
     """Evaluates raw texts, which are split by the served tokenizer. Words that it does not find count as wrong.
 
     Returns:
         `raw_text_accuracy`, the share of the data's words that are found and have the right tag;
-        `raw_text_baseline_accuracy`, the same for the baseline; and `words_found`, the share of words that are found. And
-        the 95 % bootstrap interval of `raw_text_accuracy`, where the words of a sentence are drawn together.
+        `raw_text_baseline_accuracy`, the same for the baseline; and `words_found`, the share of words that are found. If the
+        tags mark entities, `raw_text_entities` and their F1. And the 95 % bootstrap `intervals`, where the words of a
+        sentence are drawn together.
     """
     found = guessed = 0
     words: list[Any] = []  # per batch, the number of words of each sentence; and those with the right tag
     right: list[Any] = []
     examples, preprocessor = iter(raw_examples(data, split)), cast("Any", data.preprocessor)  # the task's own
+    scheme, names = scheme_of(data.data.class_names), data.data.class_names
+    in_texts = None if scheme is None else raw_entities.RawEntities(data.task, preprocessor, names, scheme)
     while batch := list(itertools.islice(examples, max(batch_size, 512))):  # to tokenize is costly to start
         tags = preprocessor.to_targets(batch, lost=True)["tags"]
         requests = {name: column.tolist() for name, column in data.preprocessor.to_requests(batch).items()}
         inputs, extras = data.preprocessor.serve(requests)
-        outputs = data.task.prediction(call_model(model, inputs))["probabilities"].numpy().argmax(axis=-1)
+        made = call_model(model, inputs)
+        outputs = data.task.prediction(made)["probabilities"].numpy().argmax(axis=-1)
         tokens = extras["tokens"].numpy()
         known = tags[:, : tokens.shape[1]]
         served = (known >= 0) & (tokens != b"")
@@ -258,10 +262,17 @@ def _served(
         words.append(np.sum(tags >= 0, axis=1))
         right.append(np.sum(served & (outputs == known), axis=1))
         found, guessed = found + np.sum(served), guessed + np.sum(served & (np.array(guesses) == known))
+        if in_texts is not None:
+            in_texts.add(batch, requests["text"], made, extras, guesses)
     sizes, hits = np.concatenate(words), np.concatenate(right)
     shares = {"raw_text_accuracy": hits.sum(), "raw_text_baseline_accuracy": guessed, "words_found": found}
     ends = bootstrap(len(sizes), lambda counts: {"raw_text_accuracy": mean(counts, hits, sizes)})
-    return {name: float(count / max(1, sizes.sum())) for name, count in shares.items()}, ends
+    scores: dict[str, Any] = {name: float(count / max(1, sizes.sum())) for name, count in shares.items()}
+    if in_texts is not None:
+        scores["raw_text_entities"], more = in_texts.report()
+        scores[raw_entities.KEY] = scores["raw_text_entities"]["f1"]
+        ends |= more
+    return {**scores, "intervals": ends}
 
 
 def _headline(report: Report) -> list[Figure]:
@@ -275,6 +286,9 @@ def _headline(report: Report) -> list[Figure]:
         found = report["entities"]
         first = Figure("entity F1", found["f1"], MOST_FREQUENT, found["baseline_f1"], found["support"], "entity_f1")
         figures.insert(0, first)
+    if found := report.get("raw_text_entities"):  # reports of earlier runs do not have them
+        base, key, count = found["baseline_f1"], raw_entities.KEY, found["support"]
+        figures.insert(1, Figure("entity F1 in raw text", found["f1"], MOST_FREQUENT, base, count, key))
     if unknown["num_words"]:
         base, key = unknown["baseline_accuracy"], "unknown_accuracy"
         figures.append(
@@ -292,6 +306,8 @@ def _summary(report: Mapping[str, Any]) -> str:
     ]
     if "entities" in report:
         lines.append(entities.summary(report["entities"], MOST_FREQUENT, report["entities"]["baseline_f1"]))
+    if found := report.get("raw_text_entities"):
+        lines.append(entities.summary(found, MOST_FREQUENT, found["baseline_f1"], "entities in raw text"))
     return "\n".join(lines)
 
 
@@ -303,6 +319,8 @@ def _measure(data: Prepared, examples: Mapping[str, Any], predictions: Mapping[s
     known = {word for words in _sentences(data, "train")[0] for word in words}
     preprocessor = cast("Any", data.preprocessor)  # the task's own
     right = total = unknown_right = unknown = raw_right = raw_total = 0
+    names, scheme = data.data.class_names, scheme_of(data.data.class_names)
+    in_text: list[Any] = []
     for start in range(0, len(rows), _ROWS):
         batch = rows[start : start + _ROWS]
         lengths = _scored_lengths(preprocessor, batch)
@@ -315,11 +333,17 @@ def _measure(data: Prepared, examples: Mapping[str, Any], predictions: Mapping[s
             right, total = right + int(hits[:size].sum()), total + size
             unknown_right, unknown = unknown_right + int(hits[:size][is_new].sum()), unknown + int(is_new.sum())
             raw_right += int(hits[at[at >= 0]].sum())
+            in_text.append(
+                None if scheme is None else raw_entities.places_by_words(scheme, names, at.tolist(), found.tolist())
+            )
     scores = {"accuracy": right / max(1, total), "raw_text_accuracy": raw_right / max(1, raw_total)}
     if unknown:
         scores["unknown_accuracy"] = unknown_right / unknown
-    if (scheme := scheme_of(data.data.class_names)) is not None:
+    if scheme is not None:
         scores["entity_f1"] = entities.entity_report(tags, [row.tolist() for row in predicted], scheme)[0]["f1"]
+        if None not in in_text:
+            true = [{(scheme.types[kind], a, b) for kind, a, b in scheme.spans(row)} for row in tags]
+            scores[raw_entities.KEY] = entities.span_report(true, in_text, "")[0]["f1"]
     return scores
 
 

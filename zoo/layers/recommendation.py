@@ -65,7 +65,7 @@ class SimilarItems(layers.Layer):
     Example:
         >>> layer = SimilarItems(count=4, neighbors=2)
         >>> layer(np.array([0, 3])).numpy().tolist(), [tuple(weight.shape) for weight in layer.weights]
-        ([0, 3], [(4, 2), (4, 2), (4,), ()])
+        ([0, 3], [(4, 2), (4, 2), (4,), (), ()])
     """
 
     def __init__(self, count: int, neighbors: int, **kwargs: Any) -> None:
@@ -74,7 +74,8 @@ class SimilarItems(layers.Layer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Creates the numbers of similar items, 0 for none, their similarities, the popularity, and the decay of a history:
-        the factor by which an item of it counts less than the next one."""
+        the factor by which an item of it counts less than the next one; and the power of the mean that sums of similarities
+        are divided by."""
         fixed: dict[str, Any] = {"trainable": False, "autocast": False}
         shape = (self.count, self.neighbors)
         self.numbers = self.add_weight(shape=shape, dtype="int32", initializer="zeros", name="numbers", **fixed)
@@ -85,6 +86,7 @@ class SimilarItems(layers.Layer):
             shape=(self.count,), dtype="float32", initializer="zeros", name="popularity", **fixed
         )
         self.decay = self.add_weight(shape=(), dtype="float32", initializer="ones", name="decay", **fixed)
+        self.mean_power = self.add_weight(shape=(), dtype="float32", initializer="ones", name="mean_power", **fixed)
 
     def call(self, inputs: Any) -> Any:
         """Returns the inputs."""

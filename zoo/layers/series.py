@@ -25,6 +25,22 @@ def check_series_shape(input_shape: Any) -> tuple[int | None, int]:
     return shape
 
 
+def known_input(known_shape: Any) -> list[Any]:
+    """Returns the input `known` of a forecaster, what is known in advance of each step; nothing for None.
+
+    Raises:
+        UsageError: `known_shape` is not (horizon, features).
+    """
+    if known_shape is None:
+        return []
+    shape = tuple(known_shape) if isinstance(known_shape, (list, tuple)) else ()
+    if len(shape) != 2 or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in shape):
+        raise UsageError(
+            f"known_shape is {known_shape!r}; expected (horizon, features). Pass known_shape=(24, 3), say, or leave it out."
+        )
+    return [keras.Input(shape, name="known")]
+
+
 def _full_precision() -> str:
     """Returns the dtype for values that must stay exact with a mixed precision policy."""
     return "float64" if keras.config.floatx() == "float64" else "float32"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from zoo.checkpoints.word_vectors import assign_vectors
 from zoo.errors import UsageError
+from zoo.recommended import texts
 from zoo.registry import register_model
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     initial_arguments=("word_vectors",),
     adapt=assign_vectors,
     preprocessing={"vocab_size": 10_000, "max_length": 128, "longest": 512},
+    recommended_options=texts.best_epoch,
     search_space={
         "config.learning_rate": "3e-4:1e-2:log",
         "model.filters": "64,128,256",

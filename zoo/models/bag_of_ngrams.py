@@ -220,7 +220,8 @@ def build_bag_of_ngrams_model(
             that of n-grams of characters.
         num_buckets: Number of buckets of a hash of n-grams, for each kind. Those in the same bucket share a vector.
         character_ngrams: Number of characters of the longest n-grams of characters within a word; the shortest have 3. 0 for
-            none, without the input `characters`. Null for 5, but 0 for training texts of more than 20 million characters.
+            none, without the input `characters`. Null for 5, but 0 for training texts of more than 20 million characters,
+            whose n-grams would take minutes to count; the run says so.
         embedding_dim: Channels of an n-gram's vector. With null, the channels are the logits, without a further layer, as in
             logistic regression.
         dropout: Share of a text's n-grams that are left out in training.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from zoo.checkpoints.word_vectors import assign_vectors
+from zoo.recommended import texts
 from zoo.registry import register_model
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     adapt=assign_vectors,
     preprocessing={"vocab_size": 10_000, "max_length": 128, "longest": 512},
     data_arguments=("num_classes",),
+    recommended_arguments=texts.bidirectional,
+    recommended_options=texts.recurrent_options,
     search_space={
         "config.learning_rate": "3e-4:1e-2:log",
         "model.embedding_dim": "64,128,256",

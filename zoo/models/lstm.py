@@ -21,6 +21,7 @@ _UNROLLED = 16
     reference="Hochreiter and Schmidhuber, Long short-term memory, Neural Computation 9(8), 1997; forget gates: Gers, "
     "Schmidhuber and Cummins, Learning to forget, Neural Computation 12(10), 2000",
     features_layer="features",
+    data_arguments=("num_classes", "known_shape"),
     jit_compile=True,  # only series of a fixed length are compiled
     preprocessing={"image_size": (28, 28), "rows_as_steps": True},
     search_space={
@@ -43,6 +44,7 @@ def build_lstm_model(
     bidirectional: bool = False,
     dropout: float = 0.0,
     classifier_activation: Literal["softmax", "linear"] | None = "softmax",
+    known_shape: Sequence[int] | None = None,
 ) -> keras.Model:
     """Stacked LSTM layers with an output at every step or one at the end.
 
@@ -60,6 +62,8 @@ def build_lstm_model(
         bidirectional: Whether a second LSTM per layer reads the series backwards. Every output then depends on all steps.
         dropout: Dropout rate of each LSTM's outputs.
         classifier_activation: Activation of the last layer, null for logits, linear for numbers.
+        known_shape: Shape of the input `known`, what is known in advance of each step to forecast, (horizon, features); null
+            if nothing is. Only with `return_sequences=False`.
 
     Raises:
         UsageError: a size that is not positive, an empty list of units, or a fraction out of range.
@@ -86,6 +90,11 @@ def build_lstm_model(
         x = (layers.Bidirectional(lstm, name=f"bidirectional_{i}") if bidirectional else lstm)(x)
         if dropout:
             x = layers.Dropout(dropout, name=f"dropout_{i}")(x)
+    known = series.known_input(known_shape)
+    if known:
+        if return_sequences:
+            raise UsageError("known_shape needs one output for the whole series. Pass return_sequences=False.")
+        x = layers.Concatenate(name="with_known")([x, layers.Flatten(name="steps_ahead")(known[0])])
     x = layers.Identity(name="features")(x)
     outputs = blocks.classifier(x, num_classes, classifier_activation)
-    return keras.Model(inputs, outputs, name="lstm")
+    return keras.Model([inputs, *known] if known else inputs, outputs, name="lstm")

@@ -28,8 +28,8 @@ def make_scores(model: keras.Model) -> Function:
 
     It takes `inputs` {"user_ids": int32 (batch,)} and `extras` {"seen_items": int32 (batch, n), the numbers of the items of
     the history, oldest first, 0 for none}. It returns {"score": float32 (batch, items)}, the first column for item 1. A
-    score is the sum of an item's similarities to the items of the history, as a multiple of the mean over all items, plus
-    the item's popularity. Similarities to older items count less. The latest 500 items count.
+    score is the sum of an item's similarities to the items of the history, divided by a power of the mean over all items,
+    plus the item's popularity. Similarities to older items count less. The latest 500 items count.
 
     Args:
         model: a model from `build_matrix_factorization_model`.
@@ -58,7 +58,7 @@ def make_scores(model: keras.Model) -> Function:
         sums = tf.math.unsorted_segment_sum(tf.reshape(values, [-1]), tf.reshape(places, [-1]), batch * (count + 1))
         sums = tf.reshape(sums, [batch, count + 1])[:, 1:]
         means = tf.maximum(tf.reduce_mean(sums, axis=1, keepdims=True), 1e-30)
-        return {"score": sums / means + layer.popularity.value}
+        return {"score": sums / tf.pow(means, layer.mean_power.value) + layer.popularity.value}
 
     return scores
 
@@ -128,6 +128,7 @@ def fit_ranking(model: keras.Model, data: Any) -> None:
     layer.similarities.assign(fitted.similarities)
     layer.popularity.assign(fitted.popularity)
     layer.decay.assign(fitted.decay)
+    layer.mean_power.assign(fitted.choice.mean_power)
 
 
 def _options(situation: Situation) -> dict[str, Any]:
@@ -243,8 +244,8 @@ def _factors(
     data_arguments=("num_users", "num_items"),
     search_space={"config.learning_rate": "1e-4:1e-2:log", "model.embedding_dim": "16,32,64,128"},
     tiny={"num_users": 7, "num_items": 6, "embedding_dim": 4},
-    # (1,000 + 500) x (50 factors + 1 bias), the mean; 500 items with 100 similar ones and a popularity, and the decay.
-    golden=(({"num_users": 1_000, "num_items": 500}, 1_500 * 51 + 1 + 500 * 201 + 1),),
+    # (1,000 + 500) x (50 factors + 1 bias), the mean; 500 items with 100 similar ones and a popularity; decay and power.
+    golden=(({"num_users": 1_000, "num_items": 500}, 1_500 * 51 + 1 + 500 * 201 + 2),),
     functions={"scores": make_scores, "top_k": make_top_k},
     closed_form=closed_form,
     adapt=fit_ranking,
@@ -288,7 +289,7 @@ def build_matrix_factorization_model(
 
     Example:
         >>> zoo.build_matrix_factorization_model(num_users=1000, num_items=500).count_params()
-        177002
+        177003
     """
     import keras
     from keras import layers

@@ -53,15 +53,23 @@ def options(situation: Situation) -> dict[str, Any]:
     }
 
 
-def solve(model: keras.Model, inputs: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray]) -> None:
+def solve(
+    model: keras.Model,
+    inputs: Mapping[str, np.ndarray],
+    targets: Mapping[str, np.ndarray],
+    levels: Sequence[float] = (),
+) -> None:
     """Sets the weights of the linear map by ridge regression, and those behind the dense network to 0.
 
-    The penalty has the smallest mean absolute error on the last fifth of the windows; the map is then fitted to all.
+    The penalty has the smallest mean absolute error on the last fifth of the windows; the map is then fitted to all. A
+    quantile of a step is its forecast plus that quantile of the errors on the last fifth.
 
     Args:
         model: a model of `build_nlinear_model`.
-        inputs: the training windows in the order of time, a dict with `series`, float32 (windows, steps, channels).
+        inputs: the training windows in the order of time, a dict with `series`, float32 (windows, steps, channels), and
+            perhaps `known`, (windows, horizon, features).
         targets: a dict with `forecast`, float32 (windows, horizon).
+        levels: levels of the quantiles of each step, which follow the forecasts in the model's output.
 
     Example:
         >>> model = build_nlinear_model(input_shape=(None, 1), num_classes=2, length=8)
@@ -70,19 +78,25 @@ def solve(model: keras.Model, inputs: Mapping[str, np.ndarray], targets: Mapping
     import keras
 
     (target,) = targets.values()
-    body = keras.Model(model.inputs[0], model.get_layer("flat").output)
+    body = keras.Model(model.inputs, model.get_layer("flat").output)
     size = int(body.outputs[0].shape[-1])
     most = max(100, min(len(target), _MOST_CELLS // size, _MOST_ROWS if size > _MOST_ROWS else len(target)))
     rows = np.unique(np.linspace(0, len(target) - 1, most).astype(int))
-    parts = [body(inputs["series"][rows[start : start + 1_024]]) for start in range(0, len(rows), 1_024)]
+    names = [tensor.name for tensor in model.inputs]
+    parts = [
+        body([inputs[name][rows[start : start + 1_024]] for name in names]) for start in range(0, len(rows), 1_024)
+    ]
     x, y = np.concatenate([np.asarray(part) for part in parts]), np.asarray(target, np.float64)[rows]
     held = max(1, int(_HELD * len(x)))
     # Windows that share forecast steps with the held-out ones are left out.
     kept = max(1, len(x) - held - y.shape[1])
-    errors = [
-        np.abs(x[-held:] @ kernel + bias - y[-held:]).mean() for kernel, bias in _ridge(x[:kept], y[:kept], _ALPHAS)
-    ]
-    ((kernel, bias),) = _ridge(x, y, _ALPHAS[[int(np.argmin(errors))]])
+    errors = [y[-held:] - x[-held:] @ kernel - bias for kernel, bias in _ridge(x[:kept], y[:kept], _ALPHAS)]
+    best = int(np.argmin([np.abs(error).mean() for error in errors]))
+    ((kernel, bias),) = _ridge(x, y, _ALPHAS[[best]])
+    if levels:
+        spread = np.quantile(errors[best], levels, axis=0).T  # (horizon, levels)
+        kernel = np.concatenate([kernel, np.repeat(kernel, len(levels), axis=1)], axis=1)
+        bias = np.concatenate([bias, (bias[:, np.newaxis] + spread).ravel()])
     last = model.layers[-1]
     whole = np.zeros(last.kernel.shape)
     whole[:size] = kernel
@@ -113,7 +127,7 @@ def _ridge(x: np.ndarray, y: np.ndarray, alphas: np.ndarray) -> list[tuple[np.nd
     features_layer="features",
     recommended_arguments=hidden_layers,
     recommended_options=options,
-    data_arguments=("num_classes", "length"),
+    data_arguments=("num_classes", "length", "known_shape"),
     closed_form=solve,
     tiny={"input_shape": (None, 3), "num_classes": 2, "length": 6, "hidden_units": (5,)},
     golden=(
@@ -130,13 +144,15 @@ def build_nlinear_model(
     length: int,
     hidden_units: Sequence[int] = (),
     dropout: float = 0.0,
+    known_shape: Sequence[int] | None = None,
 ) -> keras.Model:
     """A linear map from a window to the next steps, with a dense network beside it.
 
     Use it first for every forecast: linear maps are hard to beat, most of all with few windows. The preprocessor has already
     subtracted the last value, or that of a season earlier, as NLinear does. Input `series`: float32 (batch, steps, channels);
     the last `length` steps are used, and a shorter series is extended by its first value. Trailing NaN is padding; other NaN
-    is a missing value, replaced by the value before. Output `values`: float32 (batch, num_classes).
+    is a missing value, replaced by the value before. Input `known`, with `known_shape`: what is known in advance of
+    each step, float32 (batch, horizon, features). Output `values`: float32 (batch, num_classes).
 
     Args:
         input_shape: Shape of one series, (steps or null, channels).
@@ -144,6 +160,7 @@ def build_nlinear_model(
         length: Steps of the window.
         hidden_units: Units of each dense layer beside the linear map; none for the linear map alone.
         dropout: Dropout rate of the outputs of each dense layer.
+        known_shape: Shape of what is known in advance, (horizon, features); null if nothing is.
 
     Raises:
         UsageError: a size that is not positive, or a fraction out of range.
@@ -164,7 +181,10 @@ def build_nlinear_model(
     inputs = keras.Input(series.check_series_shape(input_shape), name="series")
     x = FillGaps(length, name="filled")(inputs)
     x = LastSteps(length, name="window")(x)
+    known = series.known_input(known_shape)
     x = layers.Flatten(name="steps")(x)
+    if known:
+        x = layers.Concatenate(name="with_known")([x, layers.Flatten(name="steps_ahead")(known[0])])
     # Adam moves all weights of the linear map alike. The factor keeps the sum of these moves small, however long the window.
     flat = layers.Rescaling(x.shape[-1] ** -0.5, name="flat")(x)
     for i, count in enumerate(hidden_units, start=1):
@@ -173,4 +193,4 @@ def build_nlinear_model(
             x = layers.Dropout(dropout, name=f"dropout_{i}")(x)
     x = layers.Concatenate(name="features")([flat, x]) if hidden_units else layers.Identity(name="features")(flat)
     outputs = blocks.classifier(x, num_classes, "linear")
-    return keras.Model(inputs, outputs, name="nlinear")
+    return keras.Model([inputs, *known] if known else inputs, outputs, name="nlinear")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from zoo.checkpoints.word_vectors import assign_vectors
+from zoo.recommended import texts
 from zoo.registry import register_model
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def _assign_vectors(model: keras.Model, data: Any) -> None:
     initial_arguments=("word_vectors",),
     adapt=_assign_vectors,
     preprocessing={"vocab_size": 10_000, "max_length": 128, "longest": 512},
+    recommended_options=texts.best_epoch,
     search_space={
         "config.learning_rate": "1e-4:3e-3:log",
         "model.num_layers": "1,2,4",

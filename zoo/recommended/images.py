@@ -10,6 +10,10 @@ if TYPE_CHECKING:
 _IMAGES = 80_000
 """Images of a training on few of them, in all epochs together."""
 _FEW_IMAGES = 5_000
+FEW_IMAGES = 10_000
+"""Images below which the residual network augments them."""
+_PIXELS = 240_000_000
+"""Pixels of all images that the residual network reads in all epochs together."""
 _FEW_PHOTOGRAPHS = 2_000
 
 
@@ -29,6 +33,35 @@ def small_image_options(situation: Situation) -> dict[str, Any]:
     epochs = min(60, max(12, _IMAGES // max(1, situation.examples)))
     few = {"augmentation": ["crop"], "monitor": "val_loss"} if situation.examples < _FEW_IMAGES else {}
     return {"epochs": epochs, "schedule": "cosine", "keep_best": 1, **few}
+
+
+def residual_image_options(situation: Situation) -> dict[str, Any]:
+    """Returns options for a small residual network that learns images from random weights.
+
+    The number of epochs falls with the number of pixels of all images, so that a training takes minutes on a CPU. The
+    learning rate rises, then falls to zero, and the weights of the best epoch of the validation split are kept. Few images
+    are shifted, and mirrored if the preprocessor found that mirrored images keep their classes.
+
+    Example:
+        >>> situation = Situation("image_classification", 1_300, {"input_shape": (28, 28, 1)}, {"mirrored": True})
+        >>> residual_image_options(situation)["augmentation"]
+        ['flip', 'crop']
+    """
+    few = situation.examples < FEW_IMAGES
+    height, width, _ = situation.arguments.get("input_shape", (28, 28, 1))
+    pixels = max(1, situation.examples) * height * width
+    options = {
+        "epochs": min(60, max(12 if few else 10, _PIXELS // pixels)),
+        "batch_size": 32 if few else 64,
+        "learning_rate": 3e-3,
+        "schedule": "cosine",
+        "warmup_fraction": 0.1,
+        "keep_best": 1,
+    }
+    if few and situation.task == "image_classification":
+        augmentation = ["flip", "crop"] if situation.facts.get("mirrored") else ["crop"]
+        options |= {"augmentation": augmentation, "monitor": "val_loss"}
+    return options
 
 
 def published_image_size(size: int) -> Recommend:

@@ -43,23 +43,43 @@ def numbers(path: Path, cells: pd.Series, expected: str = "a number") -> np.ndar
         [1.5, nan, 2000.0]
     """
     format = formats.of(cells)
-    held = cells.str.strip()
-    missing = held.str.lower().isin(MISSING_NUMBERS).to_numpy()
-    values = np.array(as_numbers(cells), np.float64)
-    wrong = ~np.isfinite(values) & ~missing
+    held, values, missing, wrong = _read(cells)
     if wrong.any():
-        at = int(np.flatnonzero(wrong)[0])
-        lacks, hint = faults.explain(held.iloc[at], format, as_numbers)
-        raise UsageError(
-            f"{path} row {cells.index[at] + 1}: {cells.name} is {cells.iloc[at]!r}; expected {expected}{lacks}. {hint}"
-            "Correct it or leave the cell empty if it is a mistake."
-        )
+        raise _not_a_number(path, cells, held, int(np.flatnonzero(wrong)[0]), expected)
     values[missing] = np.nan
     if format.units:
         _check_units(path, held[~missing], format)
     if format.point is None:
         _check_ambiguous(path, held[~missing], values[~missing], format)
     return values
+
+
+def wrong_numbers(path: Path, cells: pd.Series, expected: str = "a number") -> dict[int, str]:
+    """Returns why single cells of a column are no numbers: the message of `numbers`, by the number of the row, from 0.
+
+    Example:
+        >>> list(wrong_numbers(Path("a.csv"), pd.Series(["1.5", "", "old"])))
+        [2]
+    """
+    held, _, _, wrong = _read(cells)
+    places = [int(at) for at in np.flatnonzero(wrong)]
+    return {int(cells.index[at]): str(_not_a_number(path, cells, held, at, expected)) for at in places}
+
+
+def _read(cells: pd.Series) -> tuple[pd.Series, np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the cells without spaces, their numbers, which are missing, and which are no numbers."""
+    held = cells.str.strip()
+    missing = held.str.lower().isin(MISSING_NUMBERS).to_numpy()
+    values = np.array(as_numbers(cells), np.float64)
+    return held, values, missing, ~np.isfinite(values) & ~missing
+
+
+def _not_a_number(path: Path, cells: pd.Series, held: pd.Series, at: int, expected: str) -> UsageError:
+    lacks, hint = faults.explain(held.iloc[at], formats.of(cells), as_numbers)
+    return UsageError(
+        f"{path} row {cells.index[at] + 1}: {cells.name} is {cells.iloc[at]!r}; expected {expected}{lacks}. {hint}"
+        "Correct it or leave the cell empty if it is a mistake."
+    )
 
 
 def _check_ambiguous(path: Path, known: pd.Series, values: np.ndarray, format: TableFormat) -> None:

@@ -227,6 +227,17 @@ def of(cells: pd.Series) -> TableFormat:
     return TableFormat(prefix=found.prefix) if by_dtype else found
 
 
+def read_as(frame: pd.DataFrame) -> str:
+    """Returns the encoding that a table was read with, for a message about its names; "" for UTF-8.
+
+    Example:
+        >>> read_as(applied(pd.DataFrame({"a": ["1"]}), TableFormat(encoding="cp1252")))
+        ', read as cp1252,'
+    """
+    encoding = getattr(frame.attrs.get("format"), "encoding", None)
+    return f", read as {encoding}," if encoding else ""
+
+
 def joined(whole: pd.DataFrame, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Gives a table the format of its parts: if one has decimal commas, all have."""
     found = [part.attrs["format"] for part in parts if "format" in part.attrs]

@@ -1,4 +1,4 @@
-"""Parses CSV and Parquet files: all cells are texts, and nothing is guessed that could be wrong without a word."""
+"""Parses CSV, JSON and Parquet files: all cells are texts, and nothing is guessed that could be wrong without a word."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import io
 import itertools
 import re
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo import storage
 from zoo.errors import UsageError, did_you_mean, one_line
-from zoo.tables import encodings, formats, frames
+from zoo.tables import encodings, formats, frames, json_rows
 from zoo.tables.formats import DEFAULT, TableFormat
 from zoo.tables.headers import column_name
 
@@ -32,7 +33,7 @@ def read_bytes(path: Path) -> bytes:
 
 _LARGEST = 4 << 30
 """Maximum bytes of a CSV file, which is held in memory, and of what gzip has compressed."""
-_SUFFIXES = {".csv", ".tsv", ".parquet"}
+_SUFFIXES = {".csv", ".tsv", ".parquet", ".json", ".jsonl"}
 
 
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
@@ -44,11 +45,10 @@ def parse(path: Path, content: bytes, *, header: bool = True, format: TableForma
     """Returns all cells as texts; missing words are empty. Duplicate column names and rows that are too long are errors,
     unlike in pandas.
 
-    The content is CSV, CSV compressed with gzip, or Parquet. `attrs` has the format of the table, see `formats.applied`, and
-    the kinds of Parquet's columns, see `frames.as_texts`. Without a header line, columns are named by their numbers from 0.
+    The content is CSV or JSON, perhaps compressed with gzip, or Parquet. `attrs` has the format of the table, see
+    `formats.applied`, and the kinds of the columns of JSON and Parquet, see `frames.as_texts`. Without a header line, columns
+    are named by their numbers from 0.
     """
-    import pandas as pd
-
     if content.startswith(_PARQUET):
         if not header:
             raise UsageError(
@@ -56,6 +56,62 @@ def parse(path: Path, content: bytes, *, header: bool = True, format: TableForma
             )
         return _of_parquet(path, content, format)
     content = _unpacked(path, content) if content.startswith(_GZIP) else content
+    if json_rows.is_json(content[:1000].decode("utf-8", "replace").removeprefix("\ufeff")):
+        if not header:
+            raise UsageError(f"{path} is JSON, whose values have names. Leave header=False (--data.header false) out.")
+        return json_rows.parse(path, encodings.decoded(path, content, format), format)
+    text, found = _layout(path, content, header, format)
+    frame = _frame(path, text, found._replace(quotes=_quotes(path, text, found.separator, len(found.names))), header)
+    if frame.empty:
+        raise UsageError(f"{path} has a header and no rows. Choose a file with rows.")
+    return formats.applied(frame, format, found.separator)
+
+
+class Layout(NamedTuple):
+    """How a CSV file is written: the names of its columns, the mark between cells, and whether quotation marks enclose
+    cells."""
+
+    names: tuple[str, ...]
+    separator: str
+    quotes: bool = True
+
+
+def layout(path: Path, head: bytes, format: TableFormat = DEFAULT) -> Layout:
+    """Returns the layout of a CSV file from its first lines, for `parse_rows`.
+
+    Args:
+        path: the file, for messages.
+        head: its first lines, whole ones, not compressed.
+        format: how it writes numbers and missing values.
+
+    Raises:
+        UsageError: it is no CSV file, is empty, or two columns have one name.
+
+    Example:
+        >>> layout(Path("a.csv"), b"name;age\\nIda;39\\n").separator
+        ';'
+    """
+    return _layout(path, head, True, format)[1]
+
+
+def parse_rows(path: Path, rows: str, layout: Layout, format: TableFormat = DEFAULT) -> pd.DataFrame:
+    """Returns some rows of a CSV file as `parse` does, without its header line.
+
+    Raises:
+        UsageError: a row has more cells than the header.
+    """
+    names = csv_line(layout.names, layout.separator) if layout.quotes else layout.separator.join(layout.names)
+    return formats.applied(_frame(path, f"{names}\n{rows}", layout, True), format, layout.separator)
+
+
+def csv_line(cells: Sequence[str], separator: str) -> str:
+    """Returns a row of a CSV file without its line break."""
+    line = io.StringIO()
+    csv.writer(line, delimiter=separator, lineterminator="").writerow(cells)
+    return line.getvalue()
+
+
+def _layout(path: Path, content: bytes, header: bool, format: TableFormat) -> tuple[str, Layout]:
     text, separator = _text(path, content, format)
     separator = separator or _separator(text, format)
     names = [column_name(column.strip()) for column in next(_rows(text, separator), [])]
@@ -63,28 +119,32 @@ def parse(path: Path, content: bytes, *, header: bool = True, format: TableForma
     twice = sorted({column for column in names if names.count(column) > 1})
     if twice:
         raise UsageError(f"{path} has two columns named {twice[0]!r}. Rename one of them.")
+    return text, Layout(tuple(names), separator)
+
+
+def _frame(path: Path, text: str, layout: Layout, header: bool) -> pd.DataFrame:
+    import pandas as pd
+
     try:
         frame = pd.read_csv(
             io.StringIO(text),
-            sep=separator,
+            sep=layout.separator,
             dtype=str,
             keep_default_na=False,
             na_filter=False,
             index_col=None,
             header=0 if header else None,
-            skip_blank_lines=len(names) > 1,  # in a file of one column an empty line is an empty cell
-            quoting=csv.QUOTE_MINIMAL if _quotes(path, text, separator, len(names)) else csv.QUOTE_NONE,
+            skip_blank_lines=len(layout.names) > 1,  # in a file of one column an empty line is an empty cell
+            quoting=csv.QUOTE_MINIMAL if layout.quotes else csv.QUOTE_NONE,
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UsageError(f"{path} cannot be read as CSV: {one_line(error, 200)} Correct that line.") from error
     if not isinstance(frame.index, pd.RangeIndex):
         raise UsageError(
-            f"{path} has rows with more cells than its header, which has {len(names)}. Correct the header."
+            f"{path} has rows with more cells than its header, which has {len(layout.names)}. Correct the header."
         )
-    frame.columns = pd.Index(names)
-    if frame.empty:
-        raise UsageError(f"{path} has a header and no rows. Choose a file with rows.")
-    return formats.applied(frame.fillna(""), format, separator)
+    frame.columns = pd.Index(layout.names)
+    return frame.fillna("")
 
 
 def _of_parquet(path: Path, content: bytes, format: TableFormat) -> pd.DataFrame:
@@ -135,10 +195,8 @@ def _text(path: Path, content: bytes, format: TableFormat) -> tuple[str, str]:
         text = text.replace("\r", "\n")  # the line breaks of old Macs
     if not text.strip():
         raise UsageError(f"{path} is empty. Choose a file with a header and rows.")
-    if text.lstrip().startswith(("{", "[{")):
-        raise UsageError(
-            f"{path} looks like JSON. Convert it with pandas: `read_json(FILE, lines=True).to_csv(NEW, index=False)`."
-        )
+    if json_rows.is_json(text):
+        raise UsageError(f"{path} holds JSON. Name it FILE.jsonl, or pass it as CSV.")
     named = re.match(r"(?i)sep=(.)\r?\n", text)
     return text[named.end() if named else 0 :].rstrip("\r\n") + "\n", named.group(1) if named else ""
 

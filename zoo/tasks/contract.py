@@ -37,7 +37,8 @@ class Request:
         description: its content, for the model card.
         columns: for a series, the names of its columns in a CSV file by key: `series`, the channels in order, and perhaps
             `time` and `sequence`; empty if they have no names.
-        default: what signatures without this input use, a value of one example; None without such a value.
+        default: the value of an example where a client sends none; None if the input is required. The signature itself takes
+            every input; `zoo predict`, `zoo serve` and `zoo.load` add it.
 
     Raises:
         UsageError: the kind is unknown.

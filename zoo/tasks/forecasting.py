@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from typing import TYPE_CHECKING, Any
 
 from zoo.scores import Score, distances, root_mean_square
 from zoo.tasks.contract import Served, Shown, Signature, Task
+from zoo.tasks.quantiles import calibrated, percent, quantile_name, split_columns, with_quantiles
 from zoo.tasks.registry import register_task
 from zoo.tasks.shared import absolute_error, only_output, predicted_values, value_objective
 
@@ -14,7 +16,21 @@ if TYPE_CHECKING:
 
 
 def _answer(served: Served) -> dict[str, tf.Tensor]:
-    return {"forecast": served.preprocessor.unscale(only_output(served.outputs), served.extras)}
+    output, levels = only_output(served.outputs), served.preprocessor.targets.quantiles
+    values, *rest = split_columns(output, levels) if levels else (output,)
+    answer = {"forecast": served.preprocessor.unscale(values, served.extras)}
+    for quantiles in rest:
+        scaled = served.preprocessor.unscale(calibrated(quantiles, served.decided), served.extras)
+        answer |= {quantile_name("forecast", level): scaled[..., k] for k, level in enumerate(levels)}
+    return answer
+
+
+def _named(preprocessor: Any) -> dict[str, str]:
+    levels = preprocessor.targets.quantiles
+    return {
+        quantile_name("forecast", level): f"the {percent(level)} % quantile of each of these steps, in the same unit"
+        for level in levels
+    }
 
 
 register_task(
@@ -32,10 +48,12 @@ register_task(
                 _answer,
                 {"forecast": "the next steps of the first channel, in its unit"},
                 shown=Shown("forecast", ("forecast",)),
+                named=_named,
             )
         },
         arguments={"classifier_activation": "linear", "return_sequences": False},
         follows_time=True,
+        with_quantiles=functools.partial(with_quantiles, power=1),
         score=Score(
             "mae",
             "forecast",

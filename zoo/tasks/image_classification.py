@@ -11,7 +11,7 @@ register_task(
         name="image_classification",
         targets=("label",),
         preprocessor="image",
-        default_model="cnn",
+        default_model="resnet_small",
         objective=class_objective("label", last_step_accuracy),
         prediction=predicted_classes,
         report="classification",

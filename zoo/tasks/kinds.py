@@ -29,6 +29,8 @@ class RequestKind:
         read_rows: for a signature with one input per column, makes the rows of a CSV file's path or of a DataFrame, each a
             dict of values by input, from the inputs' entries in zoo.json by name, and `format`, a `TableFormat`; and the
             names of columns that are not used.
+        read_columns: for a kind with `read_rows`, the same for a table of texts, as arrays by input; see
+            `zoo.tasks.row_files.read_columns`.
         read_items: for a kind with `read` and `has_format`, makes the examples of a table with several of them: the name and
             the value of each, and the names of columns that are not used; None for a file that holds one example.
     """
@@ -44,6 +46,7 @@ class RequestKind:
     read: Callable[..., Any] | None = None
     has_format: bool = False
     read_rows: Callable[..., tuple[list[dict[str, Any]], list[str]]] | None = None
+    read_columns: Callable[..., tuple[dict[str, Any], Any]] | None = None
     read_items: Callable[..., tuple[list[tuple[str, Any]], list[str]] | None] | None = None
 
 

@@ -111,16 +111,17 @@ def calibrated(quantiles: tf.Tensor, decided: Mapping[str, Any]) -> tf.Tensor:
     return tf.sort(quantiles + tf.constant(decided[SHIFTS], quantiles.dtype), axis=-1)
 
 
-def with_quantiles(task: Task, levels: Levels) -> Task:
+def with_quantiles(task: Task, levels: Levels, power: int = 2) -> Task:
     """Returns a task of values for the prediction of their quantiles, too.
 
-    The loss of an example is its squared error, plus the mean pinball loss over the levels. The metrics and the score are
-    those of the values. The prediction has `values`, (batch, values), and `quantiles`, (batch, values, levels). The shifts
-    of the quantiles are decided on the validation split, see `decided_shifts`.
+    The loss of an example is its squared or absolute error, plus the mean pinball loss over the levels. The metrics and the
+    score are those of the values. The prediction has `values`, (batch, values), and `quantiles`, (batch, values, levels).
+    The shifts of the quantiles are decided on the validation split, see `decided_shifts`.
 
     Args:
         task: a task with one target of numbers, (batch, values), and models with one output.
         levels: the levels, ascending, between 0 and 1.
+        power: 2 for the squared error of the values, 1 for their absolute error.
 
     Example:
         >>> with_quantiles(get_task("tabular_regression"), (0.1, 0.9)).objective.quantiles
@@ -131,7 +132,7 @@ def with_quantiles(task: Task, levels: Levels) -> Task:
         from zoo.metrics import QuantileLoss
 
         term.loss(output, label_smoothing)  # which rejects label smoothing
-        return QuantileLoss(levels, reduction=None)
+        return QuantileLoss(levels, power, reduction=None)
 
     def measured(part: Measure) -> Measure:
         def metrics(output: str) -> list[keras.metrics.Metric]:

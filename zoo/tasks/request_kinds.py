@@ -10,7 +10,7 @@ from zoo import storage
 from zoo.errors import UsageError
 from zoo.tables.formats import TableFormat
 from zoo.tasks.kinds import RequestKind, register_request_kind
-from zoo.tasks.row_files import read_rows
+from zoo.tasks.row_files import read_columns, read_rows
 from zoo.tasks.series_files import read_series, read_several
 
 _LARGEST_FILE = 1 << 30
@@ -85,6 +85,8 @@ for _name, _kind in {
         '"a text"', "text in UTF-8", suffixes=(".txt",), media=("text/plain", "text/csv"), open=_read_text
     ),
     "texts": RequestKind("TEXT", "texts, each in a line of its own", read=_read_texts),
-    "value": RequestKind("ROWS.csv", "the value of a column", media=("text/csv",), read_rows=read_rows),
+    "value": RequestKind(
+        "ROWS.csv", "the value of a column", media=("text/csv",), read_rows=read_rows, read_columns=read_columns
+    ),
 }.items():
     register_request_kind(_name, _kind)

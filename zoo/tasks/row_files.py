@@ -54,7 +54,11 @@ def read_rows(
         )
     used = [place for place, column in enumerate(header) if column in columns.values()]
     part = frame.iloc[:, used].set_axis([header[place] for place in used], axis=1)
-    texts = frame if isinstance(table, Path) else as_texts(part, where, format)
+    if isinstance(table, Path):
+        held, _ = read_columns(where, part, inputs)
+        rows = [dict(zip(held, row, strict=True)) for row in zip(*held.values(), strict=True)]
+        return rows, [column for column in header if column not in columns.values()]
+    texts = as_texts(part, where, format)
     values: dict[str, list[Any]] = {}
     for name, column in columns.items():
         if inputs[name]["dtype"] == "string":
@@ -63,6 +67,64 @@ def read_rows(
             values[name] = list(_numbers(where, part[column], texts[column]))
     rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
     return rows, [column for column in header if column not in columns.values()]
+
+
+def read_columns(
+    where: str, texts: pd.DataFrame, inputs: Mapping[str, Mapping[str, Any]], rejected: dict[int, str] | None = None
+) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
+    """Returns the columns of a table of texts, as `zoo.tables.parsing.parse` makes it, as arrays.
+
+    Args:
+        where: the table, for messages.
+        texts: the table; its index has the numbers of the rows, from 0.
+        inputs: see `read_rows`.
+        rejected: gets the rows that have a text in a column of numbers, with the reason; without it, such a row is an error.
+
+    Returns:
+        float32, or bytes, by input, and the table without the rows that are rejected.
+
+    Raises:
+        UsageError: a column is ambiguous as a whole, such as one whose points may separate thousands.
+
+    Example:
+        >>> read_columns("people.csv", pd.DataFrame({"age": ["39"]}), {"age": {"dtype": "float32"}})[0]["age"]
+        array([39.], dtype=float32)
+    """
+    columns = {name: column_name(entry.get("columns", {}).get("column", name)) for name, entry in inputs.items()}
+    try:
+        return _values(where, texts, inputs, columns), texts
+    except UsageError:
+        if rejected is None:
+            raise
+        for name, column in columns.items():
+            if inputs[name]["dtype"] != "string":
+                rejected.update(cells.wrong_numbers(Path(where), texts[column]))
+        if not rejected:
+            raise
+    attrs, texts = texts.attrs, texts.drop(index=list(rejected))
+    texts.attrs = attrs
+    return _values(where, texts, inputs, columns), texts
+
+
+def _values(
+    where: str, texts: pd.DataFrame, inputs: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str]
+) -> dict[str, np.ndarray]:
+    return {
+        name: _bytes(texts[column])
+        if inputs[name]["dtype"] == "string"
+        else cells.numbers(Path(where), texts[column]).astype(np.float32)
+        for name, column in columns.items()
+    }
+
+
+def _bytes(column: pd.Series) -> np.ndarray:
+    """Returns the cells without spaces as bytes. Few of them differ, so each different one is converted once."""
+    import pandas as pd
+
+    codes, different = pd.factorize(column)
+    known = np.empty(len(different), object)
+    known[:] = [cell.strip().encode() for cell in different]
+    return known[codes]
 
 
 def _by_column(header: Sequence[str], columns: Mapping[str, str]) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo import storage
 from zoo.errors import UsageError, did_you_mean, one_line
-from zoo.tables import cells, formats, parsing
+from zoo.tables import calendars, cells, formats, parsing
 from zoo.tables.formats import DEFAULT, TableFormat
 from zoo.tables.headers import column_name, named
 
@@ -28,8 +28,8 @@ def read_series(file: Path, columns: Mapping[str, Any], format: TableFormat = DE
         file: the file. Commas, semicolons, tabs or bars separate its cells.
         columns: the names of the columns by key: `series`, the channels in order, and perhaps `time` and `sequence`. If
             given, a header line may have them in any order, next to other columns. Without a header line, and if empty,
-            the columns of the file are the channels in order. Or `steps`, see `read_several`: such a file may have one
-            row, or one column with a row per step.
+            the columns of the file are the channels in order. With `calendar`, the parts of the time follow. Or `steps`, see
+            `read_several`: such a file may have one row, or one column with a row per step.
         format: how the file writes numbers and missing values.
 
     Returns:
@@ -50,13 +50,14 @@ def read_series(file: Path, columns: Mapping[str, Any], format: TableFormat = DE
             raise UsageError(f"{file} has {len(series)} series, one per row; expected one. Pass a file with one row.")
         return series[0]
     columns = {} if "steps" in columns else columns
+    names = [*columns.get("series", ()), *columns.get("calendar", ())]
     if not _is_without_header(table):
         table = _channels(file, table, columns) if columns else table
-    elif columns and all(name.isdecimal() and int(name) < table.shape[1] for name in columns["series"]):
-        table = table[[str(int(name)) for name in columns["series"]]]  # the data had no header either
-    elif columns and table.shape[1] != len(columns["series"]):
+    elif columns and all(name.isdecimal() and int(name) < table.shape[1] for name in names):
+        table = table[[str(int(name)) for name in names]]  # the data had no header either
+    elif columns and table.shape[1] != len(names):
         raise UsageError(
-            f"{file} has {table.shape[1]} columns and no header; expected {', '.join(columns['series'])}. Add a line "
+            f"{file} has {table.shape[1]} columns and no header; expected {', '.join(names)}. Add a line "
             "with the names of its columns."
         )
     return _values(file, table)
@@ -179,7 +180,21 @@ def _channels(file: Path, table: pd.DataFrame, columns: Mapping[str, Any]) -> pd
         )
     if columns.get("time") in header and _runs_backwards(table[columns["time"]]):
         raise UsageError(f"{file}: the rows are not in the order of {columns['time']}. Put the oldest first.")
-    return table[list(names)]
+    return _with_calendar(file, table, columns)
+
+
+def _with_calendar(file: Path, table: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
+    """Returns the columns of the channels, and after them the parts of the time: their own columns, or from the time."""
+    found, parts = table[list(columns["series"])], list(columns.get("calendar", ()))
+    if not parts or set(parts) <= set(table.columns):
+        return table[[*found.columns, *parts]]
+    if columns.get("time") not in table.columns:
+        raise UsageError(
+            f"{file} has no column {columns.get('time')!r}, from which {', '.join(parts)} are taken. Add it, or columns of "
+            "these names."
+        )
+    values = calendars.calendar(file, table[columns["time"]], parts)
+    return found.assign(**{part: [repr(float(cell)) for cell in values[:, i]] for i, part in enumerate(parts)})
 
 
 def _runs_backwards(times: pd.Series) -> bool:

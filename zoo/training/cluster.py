@@ -1,4 +1,4 @@
-"""Several machines: their addresses, the wait for all of them, and the values that they exchange.
+"""Several machines: the wait for all of them, and the values that they exchange.
 
 TensorFlow waits an hour for a missing worker and cannot be interrupted. So the workers first look for each other here, with
 plain sockets, and name the address that does not respond.
@@ -7,107 +7,21 @@ plain sockets, and name the address that does not respond.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
-import os
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo.errors import UsageError
+from zoo.training.detection.contract import Cluster
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-
-@dataclasses.dataclass(frozen=True)
-class Cluster:
-    """The addresses of all workers, in an order that all of them know, and which one this process is.
-
-    Attributes:
-        addresses: host:port of every worker; the first is the chief, which prints and writes.
-        index: the number of this worker.
-    """
-
-    addresses: tuple[str, ...]
-    index: int
-
-    def __post_init__(self) -> None:
-        for address in self.addresses:
-            host, _, port = address.rpartition(":")
-            if not host or not port.isdigit() or not 0 < int(port) < 65536:
-                raise UsageError(
-                    f"The cluster has the address {address!r}; expected host:port. Pass --cluster one:2222,two:2222, say."
-                )
-        if len(set(self.addresses)) != len(self.addresses):
-            raise UsageError(f"The cluster {','.join(self.addresses)} has an address twice. Pass each worker's own.")
-        if isinstance(self.index, bool) or not isinstance(self.index, int):
-            raise UsageError(f"The task index is {self.index!r}; expected a whole number. Pass --task-index 0, say.")
-        if not 0 <= self.index < len(self.addresses):
-            raise UsageError(
-                f"The task index is {self.index}; the cluster has the workers 0 to {len(self.addresses) - 1}. "
-                "Pass each worker's own --task-index."
-            )
-
-    def to_tf_config(self) -> str:
-        """Returns what TensorFlow expects in the environment variable TF_CONFIG."""
-        task = {"type": "worker", "index": self.index}
-        return json.dumps({"cluster": {"worker": list(self.addresses)}, "task": task})
-
-
-def find_cluster(addresses: str | Sequence[str] | None, index: int | None) -> Cluster | None:
-    """Returns the cluster of this process, from arguments or from TF_CONFIG; None where neither says one.
-
-    Args:
-        addresses: host:port of every worker, as a list or with commas between them.
-        index: the number of this worker.
-
-    Raises:
-        UsageError: one without the other, an address that is none, or a TF_CONFIG that cannot be read.
-
-    Example:
-        >>> find_cluster("one:2222,two:2222", 1).addresses
-        ('one:2222', 'two:2222')
-    """
-    if addresses is None and index is None:
-        return _from_environment(os.environ.get("TF_CONFIG", ""))
-    if addresses is None or index is None:
-        given, other = ("--cluster", "--task-index") if index is None else ("--task-index", "--cluster")
-        raise UsageError(f"{given} came without {other}. Pass both, or set TF_CONFIG.")
-    names = addresses.split(",") if isinstance(addresses, str) else addresses
-    return Cluster(tuple(name.strip() for name in names), index)
-
-
-def _from_environment(text: str) -> Cluster | None:
-    if not text.strip():
-        return None
-    try:
-        content = json.loads(text)
-        workers, task = content.get("cluster", {}), content.get("task", {})
-        if not workers:
-            return None
-        if not {*workers, task.get("type")} <= {"chief", "worker"}:
-            raise UsageError(
-                f"TF_CONFIG names {', '.join(workers)} and the task {task.get('type')!r}; only workers train here. Pass all "
-                "addresses under worker, or unset TF_CONFIG."
-            )
-        chief, others = workers.get("chief", []), workers.get("worker", [])  # a chief is the first worker
-        index = task.get("index")
-        if task["type"] == "worker" and isinstance(index, int):
-            index += len(chief)
-        return Cluster((*map(str, chief), *map(str, others)), index)
-    except UsageError:
-        raise
-    except (ValueError, AttributeError, TypeError) as error:
-        raise UsageError(
-            f"TF_CONFIG cannot be used: {error}. Pass "
-            '{"cluster": {"worker": ["one:2222", "two:2222"]}, "task": {"type": "worker", "index": 0}}, or unset it.'
-        ) from error
 
 
 def meet(cluster: Cluster, timeout: float = 300.0) -> None:
@@ -217,7 +131,7 @@ class Workers:
         workers = resolver.cluster_spec().as_dict().get("worker", []) if resolver else []
         self.count = max(1, len(workers))
         self.index = int(getattr(resolver, "task_id", 0) or 0) if self.count > 1 else 0
-        self._sum: Any = None
+        self._sums: dict[tuple[tf.DType, int], Any] = {}
 
     @property
     def chief(self) -> bool:
@@ -230,9 +144,11 @@ class Workers:
 
         if self.count == 1:
             return np.asarray(values)
-        if self._sum is None:
+        tensor = tf.constant(values)
+        kind = tensor.dtype, tensor.shape.rank
+        if kind not in self._sums:  # one trace for each: TensorFlow warns of a function that is traced again and again
 
-            @tf.function(reduce_retracing=True, autograph=False)
+            @tf.function(input_signature=[tf.TensorSpec([None] * kind[1], kind[0])], autograph=False)
             def over_all(value: tf.Tensor) -> tf.Tensor:
                 def replica(value: tf.Tensor) -> tf.Tensor:
                     context = tf.distribute.get_replica_context()
@@ -242,8 +158,8 @@ class Workers:
                 return self._strategy.experimental_local_results(self._strategy.run(replica, args=(value,)))[0]
 
             local = self._strategy.num_replicas_in_sync // self.count
-            self._sum = over_all
-        total: np.ndarray = self._sum(tf.constant(values)).numpy()
+            self._sums[kind] = over_all
+        total: np.ndarray = self._sums[kind](tensor).numpy()
         return total
 
     def from_chief(self, values: np.ndarray) -> np.ndarray:

@@ -11,8 +11,11 @@ from typing import Any
 from zoo.config import TrainConfig
 from zoo.errors import UsageError
 
-_NO_NUMBERS = ("steps_per_call", "checkpoint_steps", "keep_checkpoints", "histograms", "time_limit")
-"""Settings that change no number of a run."""
+_NO_NUMBERS = (
+    *("steps_per_call", "checkpoint_steps", "keep_checkpoints", "histograms", "time_limit"),
+    *("strategy", "replicas"),
+)
+"""Settings that change no number of a run, or only its rounding: it may move to other devices."""
 
 
 def reject_other_settings(

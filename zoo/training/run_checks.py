@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -20,14 +21,29 @@ _ROUNDING = 1e-5
 """Resizing a white image can give 1.0000005."""
 
 
-def closed_form_of(model: keras.Model, option: str = "closed_form") -> Callable[..., None]:
+def closed_form_of(
+    model: keras.Model, option: str = "closed_form", levels: Sequence[float] = ()
+) -> Callable[..., None]:
     """Returns the function that solves for a model's weights at once, which an option needs.
 
+    Args:
+        model: the model.
+        option: the name of the option, for messages.
+        levels: the levels of the quantiles that the model predicts.
+
     Raises:
-        UsageError: the model has none.
+        UsageError: the model has none, or none for quantiles.
     """
     build = describe_build(model)
-    solve = get_spec(build["name"]).closed_form if build else None
+    spec = get_spec(build["name"]) if build else None
+    solve = spec.closed_form if spec else None
+    if solve is not None and levels:
+        if not (spec and spec.solves_quantiles):
+            raise UsageError(
+                f"quantiles={list(levels)} are not part of what {option} solves for model {model.name!r}. "
+                f"Leave {option} or quantiles out."
+            )
+        return functools.partial(solve, levels=tuple(levels))
     if solve is None:
         able = [name for name in list_models(variants=False) if get_spec(name).closed_form]
         raise UsageError(

@@ -12,7 +12,10 @@ import tensorflow as tf
 
 from zoo.config import TrainConfig
 from zoo.errors import UsageError, did_you_mean, one_line
-from zoo.training.cluster import Cluster, find_cluster, meet
+from zoo.training.cluster import meet
+from zoo.training.detection.contract import Cluster
+from zoo.training.detection.find import find_cluster
+from zoo.training.detection.slurm import without_srun
 
 NAMES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 
@@ -34,10 +37,11 @@ def strategy(
     Args:
         name: `one_device` (the first GPU, else the CPU), `mirrored` (every GPU, or the CPU divided into `replicas`
             logical devices on a machine without), `multi_worker` (every GPU, else the CPU, of each process of a cluster),
-            `tpu` (constructed as TensorFlow documents it, never tested), or `auto`: multi_worker where there is a cluster,
-            mirrored where there are several GPUs, one_device otherwise.
+            `tpu` (constructed as TensorFlow documents it, never tested), or `auto`: multi_worker where there is a cluster
+            of several workers, mirrored where there are several GPUs, one_device otherwise.
         replicas: number of devices for `mirrored`, None for every GPU.
-        cluster: host:port of every worker, in the same order on all of them; None reads TF_CONFIG, if there is one.
+        cluster: host:port of every worker, in the same order on all of them; None finds them in TF_CONFIG or in the
+            variables of Slurm or Kubernetes, which `one_device` ignores.
         task_index: the number of this worker; worker 0 is the chief, which prints and writes.
         cluster_timeout: seconds to wait for the other workers.
         gpu_memory_limit: most memory of each GPU that is used, in MiB; None sets no limit.
@@ -56,16 +60,31 @@ def strategy(
         raise UsageError(
             f"replicas={replicas} goes with 'mirrored'; received {name!r}. Pass 'mirrored', or no replicas."
         )
-    # Looked for only where it counts: TF_CONFIG may stand in the environment for another program.
-    found = find_cluster(cluster, task_index) if name in ("auto", "multi_worker") else None
-    if found is None and (cluster is not None or task_index is not None):
+    # One device never asks: TF_CONFIG may stand in the environment for another program.
+    found = find_cluster(cluster, task_index) if name != "one_device" or cluster is not None else None
+    if name not in ("auto", "multi_worker") and (cluster is not None or task_index is not None):
         raise UsageError(f"A cluster goes with 'multi_worker'; received {name!r}. Pass 'multi_worker', or no cluster.")
     if name == "multi_worker" and found is None:
         raise UsageError(
-            "multi_worker needs to know the workers. Pass --cluster one:2222,two:2222 --task-index 0, or set TF_CONFIG."
+            "multi_worker needs to know the workers. Pass --cluster one:2222,two:2222 --task-index 0, set TF_CONFIG, or "
+            "start the command with srun."
         )
-    gpus = tf.config.list_physical_devices("GPU")
+    if name in ("mirrored", "tpu") and found is not None and len(found.addresses) > 1:
+        raise UsageError(
+            f"{found.describe()}. With {name!r} each would train its own model. Pass 'auto' to train one together, "
+            "or 'one_device' for one each."
+        )
+    gpus = _own_gpus(found)
     _prepare_gpus(gpus, gpu_memory_limit)
+    made = _make(name, found, gpus, replicas, cluster_timeout)
+    said = found.describe() if found is not None else without_srun(os.environ) if name == "auto" else None
+    made._zoo_cluster = getattr(made, "_zoo_cluster", None) or said
+    return made
+
+
+def _make(
+    name: str, found: Cluster | None, gpus: Sequence[Any], replicas: int | None, cluster_timeout: float
+) -> tf.distribute.Strategy:
     if name == "tpu":
         return _tpu()
     if found is not None and (name == "multi_worker" or len(found.addresses) > 1):
@@ -81,6 +100,20 @@ def strategy(
             raise UsageError(f"replicas={count}, but this machine has {have} GPUs. Pass at most {have}.")
         return _mirrored(tuple(f"/gpu:{i}" for i in range(count)))
     return _mirrored(tuple(_divide_cpu(replicas or 1)))
+
+
+def describe_cluster(strategy: tf.distribute.Strategy) -> str:
+    """Returns a line that says which workers `zoo.strategy` has found, and where; empty if it found none."""
+    return getattr(strategy, "_zoo_cluster", None) or ""
+
+
+def _own_gpus(found: Cluster | None) -> list[Any]:
+    """Returns the GPUs of this process, and hides those that belong to other tasks of the machine."""
+    gpus = list(tf.config.list_physical_devices("GPU"))
+    own = gpus if found is None else [gpus[i] for i in found.own_gpus(len(gpus))]
+    if len(own) < len(gpus):
+        tf.config.set_visible_devices(own, "GPU")
+    return own
 
 
 def _prepare_gpus(gpus: Sequence[Any], memory_limit: int | None) -> None:

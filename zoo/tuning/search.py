@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import datasets, registry
+from zoo.checkpoints import word_vectors
 from zoo.config import TrainConfig, as_config
 from zoo.config_checks import duration
 from zoo.cross_validation import cross_validate
@@ -168,15 +169,30 @@ def _prepared(
         registry.get_spec(model)
         data, load = datasets.load(data, model=model, **load), {}  # once for all trials
     spec = registry.get_spec(model)
-    parts = search_space(space, spec)
-    set_already = {f"config.{name}" for name in config.given} | {f"model.{name}" for name in shared["model_arguments"]}
-    twice = [part.key for part in parts if part.key in set_already]
-    if twice and (space is not None or len(twice) == len(parts)):
-        raise UsageError(f"{twice[0]} is set and is in the search space. Leave one of them out.")
-    parts = tuple(part for part in parts if part.key not in twice)  # of what the model declares
+    parts = _open_parts(space, spec, config, shared["model_arguments"])
     first = Path(given) if given else default_directory(model, source)
     directory = first if given else first.with_name(f"{first.name}-tune")
     return _Search(model, data, config, parts, shared, devices, verbose), directory, final
+
+
+def _open_parts(
+    space: Iterable[str] | Mapping[str, str] | None,
+    spec: registry.ModelSpec,
+    config: TrainConfig,
+    arguments: Mapping[str, Any],
+) -> tuple[Dimension, ...]:
+    """Returns what a search varies: of what the model declares, the parts that are not set, also by word vectors.
+
+    Raises:
+        UsageError: a part that the user chose is set, or all are.
+    """
+    parts = search_space(space, spec)
+    model = {*arguments, *word_vectors.chosen(spec, arguments, arguments)}
+    set_already = {f"config.{name}" for name in config.given} | {f"model.{name}" for name in model}
+    twice = [part.key for part in parts if part.key in set_already]
+    if twice and (space is not None or len(twice) == len(parts)):
+        raise UsageError(f"{twice[0]} is set and is in the search space. Leave one of them out.")
+    return tuple(part for part in parts if part.key not in twice)
 
 
 def _draw(records: Records, space: Sequence[Dimension], best: Trial) -> None:

@@ -84,7 +84,9 @@ class Asked:
         fields = self.request.scope["zoo"]
         fields["rows"] = fields.get("rows", 0) + rows
         try:
-            return await self.model.answer(self.version, signature, inputs, pinned=self.pinned)
+            return await self.model.answer(
+                self.version, signature, inputs, pinned=self.pinned, alone=self.request.scope.get("zoo.alone", False)
+            )
         except Refused as refused:
             if refused.status != 400 or (refused.row is None and (places is None or len(places) > 1)):
                 raise
@@ -102,10 +104,11 @@ class Asked:
             {name: _stacked([rows[place][name] for place in places]) for name in rows[places[0]]}
             for places in groups.values()
         ]
-        asked = zip(batches, groups.values(), strict=True)
-        answers = await asyncio.gather(
-            *(self.answer(signature, batch, places if len(rows) > 1 else None) for batch, places in asked)
-        )
+        if len(batches) == 1:
+            answers = [await self.answer(signature, batches[0], *(groups.values() if len(rows) > 1 else ()))]
+        else:
+            asked = zip(batches, groups.values(), strict=True)
+            answers = await asyncio.gather(*(self.answer(signature, batch, places) for batch, places in asked))
         found: list[dict[str, Any]] = [{} for _ in rows]
         for places, outputs in zip(groups.values(), answers, strict=True):
             for at, place in enumerate(places):
@@ -128,14 +131,22 @@ def check_names(given: Any, info: SignatureInfo, signature: str, where: str) -> 
     Raises:
         Refused: a name is missing or unknown.
     """
-    if set(given) != set(info.inputs):
-        missing = [name for name in info.inputs if name not in given]
+    missing = [name for name in info.needed if name not in given]
+    if missing or not set(given) <= set(info.inputs):
         unknown = [str(name) for name in given if name not in info.inputs]
         parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has {', '.join(unknown):.200}"] * bool(unknown)
         raise Refused(
             400,
             f"{where} {' and '.join(parts)}; {signature} takes {', '.join(info.inputs)}. Send exactly these names.",
         )
+
+
+def completed(arrays: Mapping[str, np.ndarray], info: SignatureInfo) -> dict[str, np.ndarray]:
+    """Returns a batch with the inputs that the request has left out."""
+    rows = max((len(value) for value in arrays.values() if value.ndim), default=1)
+    lacking = {name: value for name, value in info.defaults.items() if name not in arrays}
+    added = {name: np.full(rows, value, info.inputs[name].spec.dtype.as_numpy_dtype) for name, value in lacking.items()}
+    return {**arrays, **added}
 
 
 def json_response(content: Any, *, status: int = 200, missing: bool = True) -> Response:

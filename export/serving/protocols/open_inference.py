@@ -14,7 +14,7 @@ from starlette.routing import Route
 from zoo._version import __version__
 from zoo.errors import did_you_mean
 from zoo.export.serving import values
-from zoo.export.serving.protocols.exchange import Asked, check_names, json_response
+from zoo.export.serving.protocols.exchange import Asked, check_names, completed, json_response
 from zoo.export.serving.refusals import Refused
 from zoo.export.serving.repository import Repository
 from zoo.export.serving.settings import Settings
@@ -64,7 +64,13 @@ def routes(repository: Repository, settings: Settings) -> list[Route]:
     return found
 
 
-def _datatype(dtype: tf.DType) -> str:
+def datatype_of(dtype: tf.DType) -> str:
+    """Returns the name of a type in this protocol.
+
+    Example:
+        >>> datatype_of(tf.float32)
+        'FP32'
+    """
     return _DATATYPES.get(dtype.name, dtype.name.upper())
 
 
@@ -88,7 +94,7 @@ async def _infer(asked: Asked) -> Response:
     if len(counts) > 1:
         raise Refused(400, f"The inputs have {sorted(counts)} rows. Send as many of each.")
     wanted = _wanted(content.get("outputs"), info)
-    outputs = await asked.answer(signature, arrays)
+    outputs = await asked.answer(signature, completed(arrays, info))
     answer = {
         "model_name": asked.model.name,
         "model_version": str(asked.version.number),
@@ -113,7 +119,7 @@ def _wanted(given: Any, info: SignatureInfo) -> list[str]:
 
 
 def _tensor(given: dict[str, Any], wanted: values.Input) -> np.ndarray:
-    name, datatype = given["name"], _datatype(wanted.spec.dtype)
+    name, datatype = given["name"], datatype_of(wanted.spec.dtype)
     if given.get("datatype") != datatype:
         raise Refused(400, f"{name} is {given.get('datatype')!r:.20}; expected {datatype}. Send it in this datatype.")
     shape, data = given.get("shape"), given.get("data")
@@ -167,7 +173,7 @@ def _output(name: str, value: np.ndarray, info: SignatureInfo) -> dict[str, Any]
             "parameters": {"content_type": kind},
             "data": data,
         }
-    return {"name": name, "shape": list(value.shape), "datatype": _datatype(spec.dtype), "data": value.reshape(-1)}
+    return {"name": name, "shape": list(value.shape), "datatype": datatype_of(spec.dtype), "data": value.reshape(-1)}
 
 
 def _metadata(asked: Asked) -> dict[str, Any]:
@@ -184,7 +190,11 @@ def _metadata(asked: Asked) -> dict[str, Any]:
 
 def _described(name: str, spec: tf.TensorSpec) -> dict[str, Any]:
     sizes = spec.shape.as_list() if spec.shape.rank is not None else [-1]
-    return {"name": name, "datatype": _datatype(spec.dtype), "shape": [-1 if size is None else size for size in sizes]}
+    return {
+        "name": name,
+        "datatype": datatype_of(spec.dtype),
+        "shape": [-1 if size is None else size for size in sizes],
+    }
 
 
 def _example(asked: Asked, signature: str | None) -> dict[str, Any] | None:
@@ -200,6 +210,6 @@ def _example(asked: Asked, signature: str | None) -> dict[str, Any] | None:
         if first.dtype == object:
             encode = base64.b64encode if info.inputs[key].is_bytes else bytes
             data = [encode(part).decode("utf-8", "replace") for part in data]
-        datatype = _datatype(info.inputs[key].spec.dtype)
+        datatype = datatype_of(info.inputs[key].spec.dtype)
         inputs.append({"name": key, "shape": list(first.shape), "datatype": datatype, "data": data})
     return {"parameters": {"signature_name": name}, "inputs": inputs} if inputs else None

@@ -77,8 +77,8 @@ _NOTING = threading.Lock()
 
 def media_of(info: SignatureInfo) -> tuple[str, ...]:
     """Returns the types of bodies that a signature takes; empty if it takes only JSON."""
-    kinds = {value.kind for value in info.inputs.values()}
-    if len(info.inputs) == 1 or REQUEST_KINDS.get(next(iter(kinds))).read_rows is not None:
+    kinds = {info.inputs[name].kind for name in info.needed}
+    if len(info.needed) == 1 or REQUEST_KINDS.get(next(iter(kinds))).read_rows is not None:
         return REQUEST_KINDS.get(kinds.pop()).media if len(kinds) == 1 else ()
     are_texts = all(set(REQUEST_KINDS.get(kind).media) & {"text/plain"} for kind in kinds)
     return ("text/plain",) if are_texts else ()
@@ -108,7 +108,7 @@ def _read(asked: Asked, signature: str, info: SignatureInfo, body: bytes) -> tup
                 is_table = model.has_rows(signature) or model.items_of_path(path, signature) is not None
                 _, requests = model.requests(path if is_table else [path], signature)
             else:
-                is_bytes = all(value.is_bytes for value in info.inputs.values())
+                is_bytes = all(info.inputs[name].is_bytes for name in info.needed)
                 _, requests = model.requests([body if is_bytes else _text(body)], signature)
         except UsageError as error:
             raise Refused(400, str(error).replace(path, "the body") if path else str(error)) from error

@@ -15,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from zoo.export.default_inputs import completed
 from zoo.export.serving import values
 from zoo.export.serving.protocols.exchange import Asked, check_names
 from zoo.export.serving.refusals import Refused
@@ -76,9 +75,11 @@ async def _inputs(asked: Asked, first: str) -> dict[str, np.ndarray]:
 
 
 def _row(value: Any, number: int, signature: str, info: SignatureInfo) -> dict[str, np.ndarray]:
-    value = completed(value, info.inputs, info.entry.get("inputs", {}))
+    if not isinstance(value, dict) and len(info.needed) == 1:
+        value = {info.needed[0]: value}
     if not isinstance(value, dict):
         raise Refused(400, f"Instance {number} is a {type(value).__name__}; {signature} takes several. Send an object.")
+    value = {**info.defaults, **value}
     check_names(value, info, signature, f"Instance {number}")
     try:
         return {name: values.array(value[name], name, given, batch=False) for name, given in info.inputs.items()}

@@ -12,9 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from zoo.export.default_inputs import completed
 from zoo.export.serving import values
-from zoo.export.serving.protocols.exchange import Asked, check_names, json_response
+from zoo.export.serving.protocols.exchange import Asked, check_names, completed, json_response
 from zoo.export.serving.refusals import Refused
 from zoo.export.serving.repository import Repository
 from zoo.export.serving.settings import Settings
@@ -66,7 +65,7 @@ async def _predict(asked: Asked) -> Response:
     content = await asked.json()
     if unknown := [key for key in content if key not in _KEYS]:
         raise Refused(400, f"The body has {unknown[0]!r:.60}; expected signature_name, instances, inputs. Send these.")
-    signature, info = asked.signature(content.get("signature_name") or None)
+    signature, info = asked.signature(content.get("signature_name"))
     if ("instances" in content) == ("inputs" in content):
         raise Refused(400, "The body has neither or both of instances and inputs. Send instances, a list of examples.")
     if "inputs" in content:
@@ -76,13 +75,14 @@ async def _predict(asked: Asked) -> Response:
 
 async def _columns(asked: Asked, signature: str, info: SignatureInfo, given: Any) -> Response:
     """Answers the column format: a batch by input name, or that of the only input."""
-    if len(info.inputs) == 1 and not (isinstance(given, dict) and set(given) == set(info.inputs)):
-        given = {next(iter(info.inputs)): given}
+    if len(info.needed) == 1 and not (isinstance(given, dict) and info.needed[0] in given):
+        given = {info.needed[0]: given}
     if not isinstance(given, dict):
         raise Refused(400, f"inputs is a {type(given).__name__}; {signature} takes several. Send an object by name.")
     check_names(given, info, signature, "inputs")
-    arrays = {name: values.array(given[name], name, spec, batch=True) for name, spec in info.inputs.items()}
+    arrays = {name: values.array(value, name, info.inputs[name], batch=True) for name, value in given.items()}
     _check_rows(arrays)
+    arrays = completed(arrays, info)
     outputs = await asked.answer(signature, arrays)
     plain = {name: values.plain(value, name) for name, value in outputs.items()}
     return json_response({"outputs": next(iter(plain.values())) if len(plain) == 1 else plain})
@@ -109,15 +109,15 @@ async def _rows(asked: Asked, signature: str, info: SignatureInfo, given: Any) -
 
 
 def _row(value: Any, number: int, signature: str, info: SignatureInfo) -> dict[str, np.ndarray]:
-    value = completed(value, info.inputs, info.entry.get("inputs", {}))
     is_named = isinstance(value, dict) and set(value) != {"b64"}
-    if len(info.inputs) == 1 and not is_named:
-        value = {next(iter(info.inputs)): value}
-    if not isinstance(value, dict) or (not is_named and len(info.inputs) > 1):
+    if len(info.needed) == 1 and not is_named:
+        value, is_named = {info.needed[0]: value}, True
+    if not isinstance(value, dict) or not is_named:
         names = ", ".join(info.inputs)
         raise Refused(400, f"Instance {number} is a {type(value).__name__}; {signature} takes {names}. Send an object.")
     check_names(value, info, signature, f"Instance {number}")
     try:
+        value = {**info.defaults, **value}
         return {name: values.array(value[name], name, spec, batch=False) for name, spec in info.inputs.items()}
     except Refused as refused:
         raise Refused(refused.status, f"Instance {number}: {refused.message}") from refused

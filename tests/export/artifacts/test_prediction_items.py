@@ -96,7 +96,7 @@ def test_rows_of_a_table_may_have_any_form(table, expected):
 
 def sorted_inputs(table):
     """Returns the names of the inputs in the order of the table's columns."""
-    columns = {entry["columns"]["column"]: name for name, entry in table._entries("serving_default").items()}
+    columns = {entry["columns"]["column"]: name for name, entry in table.entries("serving_default").items()}
     return [columns[name] for name in FEATURES]
 
 

@@ -89,6 +89,28 @@ def test_a_full_queue_and_a_drained_version_accept_nothing():
     assert slow.sizes == [1, 1]  # without the one that was cancelled
 
 
+def test_short_calls_of_the_only_client_are_computed_in_its_thread():
+    threads = []
+
+    def call(signature, inputs):
+        threads.append(threading.current_thread())
+        slow.wait(0.01 if signature == "slow" else 0)
+        return {"y": inputs["x"] * 2}
+
+    slow = threading.Event()
+    batcher = Batcher(call, max_rows=4, max_waiting=9)
+    one, large = {"x": np.ones(1)}, {"x": np.full(1, b"x" * 5000, object)}
+    for name in ("fast", "slow"):
+        assert batcher.answer_now(name, one) is None  # it is not known yet how long they take
+        batcher.submit(name, one, 1, None).result(10)
+    assert batcher.answer_now("fast", one)["y"].tolist() == [2.0]
+    assert threads[-1] is threading.current_thread() and threads[0] is not threads[-1]
+    assert batcher.answer_now("slow", one) is None and batcher.answer_now("fast", large) is None
+    batcher.close()
+    with pytest.raises(Drained):
+        batcher.answer_now("fast", one)
+
+
 def test_answers_under_load_equal_those_alone_and_invalid_neighbours_change_nothing(client, artifacts):
     """Texts and files of 12 clients at once, a third of them invalid."""
     model = zoo.export.load(artifacts["commands"])

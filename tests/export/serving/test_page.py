@@ -97,6 +97,16 @@ def shown_answer(window, name, place):
 
 
 @needs_chromium
+def test_a_golden_example_in_chromium(client):
+    info = client.repository.model("commands").version().signatures["serving_default"]
+    with browser.browser() as window:
+        window.open(f"http://127.0.0.1:{client.port}/")
+        answer = shown_answer(window, "commands", 1)
+        assert answer.splitlines()[0] == info.answers["class_name"][1].decode()
+        assert window.complaints() == []
+
+
+@needs_chromium
 @pytest.mark.slow
 def test_the_page_in_chromium(client, artifacts, tmp_path):
     with browser.browser() as window:

@@ -210,6 +210,17 @@ def test_the_description_of_the_interface_names_every_model(client):
     digits = document["paths"]["/v1/models/digits:predict"]["post"]["requestBody"]["content"]["application/json"]
     assert digits["schema"]["oneOf"][0]["title"] == "serving_default"
     assert "image/*" in document["paths"]["/predict/digits"]["post"]["requestBody"]["content"]
+    infer = document["paths"]["/v2/models/digits/infer"]["post"]["requestBody"]["content"]["application/json"]
+    (tensor,) = infer["schema"]["oneOf"][0]["properties"]["inputs"]["items"]["oneOf"]
+    assert tensor["properties"]["name"] == {"const": "image_bytes"}
+    assert tensor["properties"]["datatype"] == {"const": "BYTES"}
+
+
+def test_a_signature_name_is_a_text(client):
+    for name in ({}, [], 0, False):
+        status, answer = client.post("/v1/models/commands:predict", {"signature_name": name, "instances": ["off"]})
+        assert status == 400 and answer["error"].startswith(f"There is no signature {name!r}.")
+    assert client.post("/v1/models/commands:predict", {"signature_name": "", "instances": ["off"]})[0] == 200
 
 
 def test_metrics_count_requests_and_batches(client):

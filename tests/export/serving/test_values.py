@@ -30,3 +30,10 @@ def test_lists_of_unlike_depth_take_no_memory(value, message):
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("value", [[False, 0, 1], [[1.5, 2.0], [1.0, True]]])
+def test_booleans_among_numbers_are_rejected(value):
+    given = values.Input(tf.TensorSpec([None] * (1 + isinstance(value[0], list)), tf.float32), False, "number")
+    with pytest.raises(Refused, match=r"x is .*; expected .*float32.* Send JSON numbers"):
+        values.array(value, "x", given, batch=True)

@@ -8,34 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.evaluation.baselines.contract import Baseline, Columns, probabilities, read_columns, register_baseline
+from zoo.pixels import as_row
 from zoo.scores import best_thresholds
 from zoo.tasks import get_task
 
 if TYPE_CHECKING:
-    import tensorflow as tf
-
     from zoo.datasets.raw import RawData
 
-_SIDE = 28
-"""Images are reduced to at most this height and width: the cost of both methods grows with the number of pixels."""
 _MOST_ROWS = 10_000
 _MOST_KNOWN = 20_000
 """Validation examples that decide the thresholds of labels."""
-
-
-def _reduced(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Returns an example with its image as a row of pixels, of at most 28x28."""
-    import tensorflow as tf
-
-    image = example["image"]
-    if image.shape[-1] is None:  # grey images among coloured ones
-        image = tf.repeat(image, 3 // tf.minimum(tf.shape(image)[-1], 3), axis=-1)[..., :3]
-        image = tf.ensure_shape(image, [*image.shape[:2], 3])
-    sides = [_SIDE if side is None else min(side, _SIDE) for side in image.shape[:2]]
-    if sides != image.shape[:2].as_list():
-        means = tf.image.resize(image, sides, method="area")
-        image = tf.cast(tf.round(means) if image.dtype.is_integer else means, image.dtype)
-    return {**example, "image": tf.reshape(image, [-1])}
 
 
 def _pixels(examples: Columns) -> np.ndarray:
@@ -60,7 +42,7 @@ def _logistic(train: Columns, examples: Columns, data: RawData) -> Mapping[str, 
         return probabilities(model, _pixels(examples), len(data.class_names))
     found = {"probabilities": model.predict_proba(_pixels(examples))}
     if data.splits["validation"].num_examples:
-        known = read_columns(data.splits["validation"], _MOST_KNOWN, _reduced)
+        known = read_columns(data.splits["validation"], _MOST_KNOWN, as_row)
         found["thresholds"] = best_thresholds(known["labels"], model.predict_proba(_pixels(known)))
     return found
 
@@ -106,9 +88,9 @@ def _applies(*targets: str) -> Callable[[RawData], bool]:
 
 register_baseline(
     "logistic regression on pixels",
-    Baseline(_applies("label", "labels"), _logistic, most_rows=_MOST_ROWS, reduce=_reduced),
+    Baseline(_applies("label", "labels"), _logistic, most_rows=_MOST_ROWS, reduce=as_row),
 )
-register_baseline("SVM on pixels", Baseline(_applies("label"), _machine, most_rows=_MOST_ROWS, reduce=_reduced))
+register_baseline("SVM on pixels", Baseline(_applies("label"), _machine, most_rows=_MOST_ROWS, reduce=as_row))
 register_baseline(
-    "ridge regression on pixels", Baseline(_applies("value"), _ridge, most_rows=_MOST_ROWS, reduce=_reduced)
+    "ridge regression on pixels", Baseline(_applies("value"), _ridge, most_rows=_MOST_ROWS, reduce=as_row)
 )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo import minirocket
-from zoo.evaluation.baselines.contract import Baseline, Columns, probabilities, register_baseline
+from zoo.evaluation.baselines.contract import Baseline, Columns, probabilities, read_columns, register_baseline
+from zoo.evaluation.forecast_quantiles import of_forecasts
+from zoo.tables import calendars
 from zoo.tasks import get_task
 
 if TYPE_CHECKING:
@@ -115,14 +117,30 @@ def _ridge(train: Columns, examples: Columns, data: RawData) -> Mapping[str, Any
 
     def rows(columns: Columns) -> np.ndarray:
         series = [each[-used:] for each in _whole(columns)]
-        return np.stack([np.pad(each, ((used - len(each), 0), (0, 0)), mode="edge") for each in series]).reshape(
-            len(series), -1
-        )
+        padded = [np.pad(each, ((used - len(each), 0), (0, 0)), mode="edge").ravel() for each in series]
+        if "known" not in columns:
+            return np.stack(padded)
+        return np.concatenate([np.stack(padded), _ahead(columns["known"], data)], axis=1)
 
     model = make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(-3, 6, 19)))
     model.fit(rows(train), np.stack([*train["forecast"]]))
     found = np.asarray(model.predict(rows(examples)))
     return {"values": found.reshape(len(found), -1)}
+
+
+def _ahead(known: np.ndarray, data: RawData) -> np.ndarray:
+    """Returns what is known in advance of the steps to forecast, (windows, features), parts of the time as circles."""
+    count, values = len(data.about["known"]), np.nan_to_num(np.stack([*known]).astype(np.float64))
+    circles = calendars.circles(values[..., count:], data.about["calendar"], 3)
+    return np.concatenate([values[..., :count], circles], axis=-1).reshape(len(values), -1)
+
+
+def _ridge_quantiles(train: Columns, examples: Columns, data: RawData, levels: Sequence[float]) -> np.ndarray:
+    """The forecasts of ridge regression plus the quantiles of its errors on the validation split."""
+    held = read_columns(data.splits["validation"], _MOST_WINDOWS)
+    both = {name: np.concatenate([held[name], examples[name]]) for name in held}
+    found, count = _ridge(train, both, data)["values"], len(held["forecast"])
+    return of_forecasts(found[count:], found[:count], np.stack([*held["forecast"]]), levels)
 
 
 def _whole(examples: Columns) -> list[np.ndarray]:
@@ -135,11 +153,10 @@ def _forecasts(data: RawData) -> bool:
     return "series" in data.features and "forecast" in data.features
 
 
-_METHODS: dict[str, tuple[Callable[[RawData], bool], Callable[..., Mapping[str, Any]], int]] = {
-    "logistic regression on statistics": (_has_classes, _logistic, 100_000),
-    "nearest neighbour": (_has_classes, _nearest, 2 * _MOST_SERIES),
-    "MiniRocket with ridge regression": (_has_classes, _minirocket, _MOST_SERIES),
-    "ridge regression on the window": (_forecasts, _ridge, _MOST_WINDOWS),
-}
-for _name, (_applies, _predict, _most_rows) in _METHODS.items():
-    register_baseline(_name, Baseline(_applies, _predict, most_rows=_most_rows))
+for _name, _baseline in {
+    "logistic regression on statistics": Baseline(_has_classes, _logistic),
+    "nearest neighbour": Baseline(_has_classes, _nearest, most_rows=2 * _MOST_SERIES),
+    "MiniRocket with ridge regression": Baseline(_has_classes, _minirocket, most_rows=_MOST_SERIES),
+    "ridge regression on the window": Baseline(_forecasts, _ridge, _MOST_WINDOWS, quantiles=_ridge_quantiles),
+}.items():
+    register_baseline(_name, _baseline)

@@ -14,7 +14,9 @@ from zoo.errors import UsageError
 from zoo.tasks import call_model, model_input
 from zoo.training.adaptations.collection import Adaptations
 from zoo.training.data.user_losses import as_saved
+from zoo.training.devices import DeviceRecord
 from zoo.training.figures import figures, own_metrics
+from zoo.training.loop.draws import seed_generators
 from zoo.training.loop.step import Steps
 from zoo.training.mixed_precision import policy_of
 from zoo.training.objective import ModelObjective
@@ -37,6 +39,7 @@ class Computation:
         optimizer: what trains the model.
         resident: the training split in memory, None where batches come from an input pipeline.
         calls: the compiled functions.
+        compiled: whether XLA compiles the steps.
 
     Args:
         model: the model, built in its strategy's scope; it is compiled here.
@@ -51,7 +54,7 @@ class Computation:
     def __init__(self, model: keras.Model, data: TrainingData, config: TrainConfig, adaptations: Adaptations) -> None:
         self.model, self.data, self.config = model, data, config
         self.strategy = model.distribute_strategy
-        self._warned = False
+        self._warned = self._told = False
         if not model.trainable_variables:
             raise UsageError(
                 f"The model {model.name!r} has no trainable weights. Set layer.trainable = True for some of its layers."
@@ -63,7 +66,7 @@ class Computation:
                 "one device with accumulation_steps=1, or let it give one number for each example."
             )
         option = "closed_form" if config.closed_form else "head_first" if config.head_first else ""
-        self._closed_form = closed_form_of(model, option) if option else None
+        self._closed_form = closed_form_of(model, option, data.objective.quantiles) if option else None
         self.steps = math.ceil(data.num_examples("train") / config.batch_size)
         if not self.steps:
             raise UsageError("The train split is empty. Choose another data set or split.")
@@ -73,13 +76,14 @@ class Computation:
         self._build_metrics(objective)
         self.resident = data.resident("train") if takes_rows(model, config) else None
         self._update = self._make_update(adaptations)
+        self.compiled = is_compiled(model, config, self.steps * config.epochs)
         self.calls = Steps(
             model,
             objective,
             self._update,
             config,
             class_factors=factors,
-            jit_compile=is_compiled(model, config, self.steps * config.epochs),
+            jit_compile=self.compiled,
             finish=self.resident.finish if self.resident else None,
         )
 
@@ -158,6 +162,31 @@ class Computation:
             "layer.trainable = False, or connect them to the loss.",
             stacklevel=2,
         )
+
+    def check_draws(self, record: DeviceRecord) -> None:
+        """Warns once of random layers whose numbers depend on the devices.
+
+        Call it after the first training call.
+
+        Args:
+            record: the devices of the run.
+        """
+        draws, several = self.calls.draws, self.strategy.num_replicas_in_sync > 1
+        if self._told or (draws is None and not record.draws_changed):
+            return
+        self._told = True
+        if draws is not None and draws.unplaced and several:
+            warnings.warn(
+                f"The random numbers of {', '.join(draws.unplaced)} depend on the number of devices: these layers draw more "
+                "than dropout, uniform or normal numbers of rows. All other draws do not.",
+                stacklevel=2,
+            )
+        if record.draws_changed and seed_generators(self.model):
+            warnings.warn(
+                "XLA compiled the steps on only some of this run's devices, and draws other random numbers. Pass jit_compile="
+                "False (--config.jit_compile false) in a run that is to have the same draws on all devices.",
+                stacklevel=2,
+            )
 
     def solve(self) -> bool:
         """Sets the weights from the whole training split at once; False where the config does not ask for it."""

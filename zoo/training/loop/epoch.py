@@ -71,6 +71,7 @@ class Epoch:
         done, loss = run_steps(count)
         done = int(done)
         self._computation.check_gradients()
+        self._computation.check_draws(state.devices)
         self._length.record(time.perf_counter() - started, done)
         state.step += done
         logs = self._computation.logs()
@@ -96,7 +97,7 @@ class Epoch:
         """Returns the function that runs a number of steps from here on, in the order of this epoch."""
         config, computation, state = self._config, self._computation, self._state
         if computation.resident is None:
-            iterator = iter(divide(self._batches(), computation.strategy, config.accumulation_steps))
+            iterator = iter(divide(self._batches(), computation.strategy, config.accumulation_steps, numbered=True))
             return lambda count: computation.calls.train(iterator, tf.constant(count, tf.int32))
         numbers = computation.resident.order(config.seed, state.epoch, config.batch_size, config.group_by_length)
         order, columns, examples = tf.constant(numbers, tf.int32), computation.resident.columns, len(numbers)

@@ -81,9 +81,10 @@ class Loop:
         self._model.stop_training = False
         with (
             Interruption() as interruption,
-            replicated(self._model),
+            replicated(self._model, computation.config.accumulation_steps) as draws,
             explained(computation.config, computation.strategy),
         ):
+            computation.calls.draws = draws
             resumed = state.restore()
             if resumed and self._verbose:
                 print(state.describe(), flush=True)
@@ -147,7 +148,7 @@ class Loop:
         self._callbacks.on_epoch_end(epoch, logs)
         self._model.stop_training = self._model.stop_training or state.selection.exhausted
         state.save()
-        self._records.write_epoch(state.rows)
+        self._records.write_epoch(state.rows, state.devices)
         stops.check()
         return logs
 
@@ -172,7 +173,7 @@ class Loop:
         found = {} if decide is None else decide(model, self._computation.config.abstain)
         for each in (self._model, model):  # also nothing: what was decided before belongs to the weights before
             copies.record_decided(each, found)
-        self._records.finish(self._state.rows, model, self._exported()[0])
+        self._records.finish(self._state.rows, self._state.devices, model, self._exported()[0])
         return model
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from zoo.tasks import call_model
+from zoo.training.devices import DeviceRecord
 from zoo.training.loop.computation import Computation
 from zoo.training.plots import plot_history
 from zoo.training.run_directory import RunDirectory, writing
@@ -34,12 +35,12 @@ class Records:
         if self._directory is not None:
             self._directory.record()
 
-    def write_epoch(self, rows: Sequence[Mapping[str, float]]) -> None:
+    def write_epoch(self, rows: Sequence[Mapping[str, float]], devices: DeviceRecord) -> None:
         """Writes the history after an epoch, and draws the curves unless epochs are short."""
         if self._directory is None:
             return
         with writing(self._directory.path):
-            self._directory.write_history(rows)
+            self._directory.write_history(devices.with_columns(rows))
             self._directory.write_scalars(rows)
             if self._computation.config.histograms:
                 self._directory.write_histograms(self._computation.model, len(rows))
@@ -56,13 +57,15 @@ class Records:
         with writing(self._directory.path):
             self._directory.write_graph(traced)
 
-    def finish(self, rows: Sequence[Mapping[str, float]], model: keras.Model, epoch: int | None) -> None:
+    def finish(
+        self, rows: Sequence[Mapping[str, float]], devices: DeviceRecord, model: keras.Model, epoch: int | None
+    ) -> None:
         """Writes the trained model, and history and curves once more, which mark the epoch of the model: a resumed run may
         have trained no epoch."""
         if self._directory is None:
             return
         with writing(self._directory.path):
-            self._directory.write_history(rows)
+            self._directory.write_history(devices.with_columns(rows))
             if rows:
                 self._plot(rows, epoch)
             self._directory.write_model(model)

@@ -94,11 +94,16 @@ class Stops:
     def leave(self, number: int) -> NoReturn:
         """Raises `Interrupted`, which says how to resume."""
         state = self._state
-        kept = (
-            f"the same command resumes from epoch {state.epoch + 1}, step {state.step + 1}, with {state.directory.path}"
-            if state.directory
-            else "the run has no run directory, so nothing of it is kept; pass run_directory to keep it next time"
-        )
+        where = f"epoch {state.epoch + 1}, step {state.step + 1}"
+        if state.directory:
+            kept = f"the same command resumes from {where}, with {state.directory.path}"
+        elif state.kept:
+            kept = (
+                f"worker 0 has saved the run, and this is worker {self._workers.index} of {self._workers.count}; the same "
+                f"command on every worker resumes from {where}"
+            )
+        else:
+            kept = "the run has no run directory, so nothing of it is kept; pass run_directory to keep it next time"
         raise Interrupted(number, f"Training was interrupted; {kept}.")
 
 

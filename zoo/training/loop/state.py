@@ -13,6 +13,7 @@ import keras
 from zoo.errors import UsageError
 from zoo.training.checkpoints import Checkpoints, assign_parts, assign_values, held, read_parts, read_values
 from zoo.training.cluster import Workers
+from zoo.training.devices import DeviceRecord
 from zoo.training.loop.callback_state import get_states, set_states
 from zoo.training.loop.computation import Computation
 from zoo.training.loop.failures import invalid_example
@@ -30,6 +31,8 @@ class RunState:
         selection: the comparison of the epochs.
         directory: where the run is kept, None where nothing is kept.
         checkpoints: the checkpoints in it.
+        kept: whether any worker keeps the run, which is the chief.
+        devices: what the run was trained on so far.
 
     Args:
         computation: holds the variables.
@@ -61,6 +64,9 @@ class RunState:
         self._limit = float(computation.config.time_limit or math.inf)
         self._before, self._begun = 0.0, time.monotonic()
         self._workers = workers
+        self.kept = bool(workers.number_from_chief(int(directory is not None)))
+        replicas = computation.strategy.num_replicas_in_sync
+        self.devices = DeviceRecord(replicas, workers.count, computation.compiled)
 
     @property
     def finished(self) -> bool:
@@ -102,6 +108,7 @@ class RunState:
         assign_values(self._variables, restored)
         assign_parts(self._strategy, self._workers, self._metrics, restored)
         self.epoch, self.step, self.rows = state["epoch"], state["step_in_epoch"], state["history"]
+        self.devices.restore(state.get("devices", ()), self.epoch, self.step)
         self.selection.restore(state["selection"])
         self._callback_states = state["callbacks"]
         # A run that a callback ended stays ended, unless it is given more epochs or time than it was stopped under.
@@ -138,6 +145,7 @@ class RunState:
             "epoch": self.epoch,
             "step_in_epoch": self.step,
             "history": self.rows,
+            "devices": self.devices.state(),
             "epochs": self._epochs,
             "stopped": self._model.stop_training,
             "seconds": self.seconds,
@@ -178,4 +186,5 @@ class RunState:
             where = f"training is done, after {self.epoch} epochs"
         else:
             where = f"resuming in epoch {self.epoch + 1} of {self._epochs}, step {self.step + 1} of {self._steps}"
-        return f"Found the run in {self.directory.path if self.directory else ''}: {where}."
+        found = f"Found the run in {self.directory.path if self.directory else ''}: {where}."
+        return found + self.devices.describe_change()

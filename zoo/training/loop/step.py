@@ -23,12 +23,11 @@ from zoo.config import TrainConfig
 from zoo.config_checks import MIXING
 from zoo.kernels import traced, without_cudnn
 from zoo.tasks import call_model
+from zoo.training.loop.draws import Draws, rows_of_batch
 from zoo.training.objective import ModelObjective, members_apart
 from zoo.training.optimizers import Update
 
 Tensors = Mapping[str, tf.Tensor]
-
-_REPLICA_STRIDE = 0x9E3779B1  # a large odd number, so that the seeds of replicas are far apart
 
 
 class Steps:
@@ -40,6 +39,7 @@ class Steps:
         train_rows: takes columns in memory, the order of their rows, the first place in it, a number of steps and the size
             of a batch; the same for those who need no input pipeline, which on a CPU competes with the model.
         test: takes an iterator and a number of steps; updates the metrics.
+        draws: the random draws of a batch that is divided; set it before the first step.
         without_gradient: the trainable weights that the loss does not depend on; None before the first step was traced.
 
     Args:
@@ -68,6 +68,7 @@ class Steps:
         self.mixed = any(name in MIXING for name in config.augmentation)
         self.strategy = model.distribute_strategy
         self.without_gradient: list[str] | None = None
+        self.draws: Draws | None = None
         self.train = self._trace_train(jit_compile)
         self.train_rows: Any = self._trace_rows(finish, jit_compile) if finish else None
         self.test = self._trace_test(jit_compile)
@@ -119,9 +120,10 @@ class Steps:
 
         return run
 
-    def _train_step(self, *batch: Tensors) -> tf.Tensor:
+    def _train_step(self, inputs: Tensors, targets: Tensors, weights: Tensors, first: Any = 0) -> tf.Tensor:
         replica = tf.distribute.get_replica_context()
-        gradients, total, count = self._accumulated(batch, self._factors(replica, *batch))
+        batch = (inputs, targets, weights)
+        gradients, total, count = self._accumulated(batch, self._factors(replica, *batch), first)
         variables = self.model.trainable_variables
         known = [i for i, g in enumerate(gradients) if g is not None]
         self.without_gradient = [v.path for v, g in zip(variables, gradients, strict=True) if g is None]
@@ -157,17 +159,32 @@ class Steps:
         return tf.unstack(each, len(terms))
 
     def _accumulated(
-        self, batch: tuple[Tensors, ...], factors: Sequence[Any]
+        self, batch: tuple[Tensors, ...], factors: Sequence[Any], first: Any
     ) -> tuple[list[Any], tf.Tensor, tf.Tensor]:
-        """Returns sums over the parts of this replica's share: gradients, losses, numbers of real elements."""
-        parts = self.config.accumulation_steps
-        if parts == 1:
-            return self._gradients(factors, *batch)
-        size = num_rows(batch)
+        """Returns sums over the parts of this replica's share: gradients, losses, numbers of real elements.
+
+        Args:
+            batch: the share.
+            factors: see `_factors`.
+            first: number of the share's first row in the global batch.
+        """
+        parts, draws = self.config.accumulation_steps, self.draws
+        size, replica = num_rows(batch), tf.distribute.get_replica_context()
+        seeds = draws.states() if draws is not None and parts > 1 else []
 
         def part(i: Any) -> tuple[list[Any], tf.Tensor, tf.Tensor]:
-            first, last = size * i // parts, size * (i + 1) // parts
-            return self._gradients(factors, *tf.nest.map_structure(lambda rows: rows[first:last], batch))
+            if draws is None:
+                return self._gradients(factors, *batch)
+            begin, end = size * i // parts, size * (i + 1) // parts
+            if seeds:
+                draws.reset(seeds)
+            number = replica.replica_id_in_sync_group * parts + i
+            share = batch if parts == 1 else tf.nest.map_structure(lambda rows: rows[begin:end], batch)
+            with rows_of_batch(first + begin, end - begin, number):
+                return self._gradients(factors, *share)
+
+        if parts == 1:
+            return part(0)
 
         gradients, total, count = part(0)
         known = [i for i, g in enumerate(gradients) if g is not None]
@@ -254,7 +271,7 @@ def _gathered(columns: Any, rows: tf.Tensor) -> Any:
 
 
 def divide(
-    dataset: tf.data.Dataset, strategy: tf.distribute.Strategy, accumulation_steps: int = 1
+    dataset: tf.data.Dataset, strategy: tf.distribute.Strategy, accumulation_steps: int = 1, *, numbered: bool = False
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
     """Divides global batches over the replicas of all workers: the first rows to the first replica, and so on.
 
@@ -265,6 +282,7 @@ def divide(
         dataset: batches (inputs, targets, weights).
         strategy: whose replicas share a batch.
         accumulation_steps: parts of a replica's share.
+        numbered: whether a share ends with the number of its first row in the batch, where there are several replicas.
 
     Returns:
         What `iter` gives the elements of for `strategy.run`.
@@ -286,7 +304,8 @@ def divide(
 
             def share(replica: tf.Tensor) -> Any:
                 first, last = size * replica // replicas, size * (replica + 1) // replicas
-                return tf.nest.map_structure(lambda rows: rows[first:last], batch)
+                rows = tf.nest.map_structure(lambda rows: rows[first:last], batch)
+                return (*rows, first) if numbered else rows
 
             return tf.data.Dataset.from_tensor_slices(mine).map(tf.autograph.experimental.do_not_convert(share))
 
@@ -320,40 +339,28 @@ def _filled(least: int, inputs: Tensors, targets: Tensors, weights: Tensors) -> 
 
 
 @contextlib.contextmanager
-def replicated(model: keras.Model) -> Iterator[None]:
+def replicated(model: keras.Model, accumulation_steps: int = 1) -> Iterator[Draws | None]:
     """Fixes, while the block runs, two silent errors of Keras with several replicas.
 
-    Every replica draws its own dropout masks; in Keras all replicas draw the same. The number of the replica is mixed into
-    the seed, so the draws remain a function of the run's seed and the step. Batch normalization computes its statistics
-    over all replicas; Keras does so only for layers with `synchronized=True`, and the moving statistics of other layers
-    drift apart.
+    Every replica draws the dropout masks of its own rows; in Keras all replicas draw the same. See `zoo.training.loop.draws`.
+    Batch normalization computes its statistics over all replicas; Keras does so only for layers with `synchronized=True`,
+    and the moving statistics of other layers drift apart.
+
+    Yields:
+        What knows the random draws; None if a batch is not divided, so that they are Keras's own.
     """
-    layers = model._flatten_layers() if model.distribute_strategy.num_replicas_in_sync > 1 else []
-    layers = list(layers)
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    layers = list(model._flatten_layers()) if replicas > 1 else []
     norms = [n for n in layers if isinstance(n, keras.layers.BatchNormalization) and not n.synchronized]
-    generators = {id(g): g for layer in layers for g in layer._seed_generators}
     for norm in norms:
         norm.synchronized = True
-    for generator in generators.values():
-        generator.next = _per_replica(generator.next)
     try:
-        yield
+        if replicas * accumulation_steps == 1:
+            yield None
+            return
+        draws = Draws(model)
+        with draws.placed():
+            yield draws
     finally:
         for norm in norms:
             norm.synchronized = False
-        for generator in generators.values():
-            del generator.next
-
-
-def _per_replica(draw: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns a seed generator's `next` that mixes the number of the replica into the seed."""
-
-    def draw_for_replica(ordered: bool = True) -> Any:
-        seed = draw(ordered)
-        context = tf.distribute.get_replica_context()
-        if context is None:
-            return seed
-        replica = tf.cast(context.replica_id_in_sync_group, seed.dtype)
-        return seed + tf.stack([replica * tf.constant(_REPLICA_STRIDE, seed.dtype), tf.zeros_like(replica)])
-
-    return draw_for_replica

@@ -1,4 +1,4 @@
-"""Shows a loaded SavedModel in a notebook."""
+"""How a notebook shows a loaded SavedModel."""
 
 from __future__ import annotations
 
@@ -8,14 +8,8 @@ from typing import Any
 from zoo import display
 
 
-def html_of(model: Any, functions: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """Returns the inputs and outputs of signatures as a table.
-
-    Args:
-        model: the `LoadedModel`.
-        functions: its signatures by name, those that are shown.
-        facts: the signatures in zoo.json.
-    """
+def as_html(model: Any, functions: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Returns the inputs and outputs of the signatures of a `LoadedModel` as a table."""
     rows = []
     for name, function in functions.items():
         kinds = model.kinds(name)

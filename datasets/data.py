@@ -105,9 +105,9 @@ class Data(RawData):
         decided: dict[str, Any] = {k: v for k, v in task.arguments.items() if k in spec.parameters}
         if task.classes is not None or task.objective.labels is not None:
             decided["num_classes"] = len(self.class_names)
-        kind = get_preprocessor(kind_for(spec, task))
         arguments, pretrained = checkpoints.pinned(spec, arguments)
         checkpoint = checkpoints.chosen(spec, arguments)
+        kind = get_preprocessor(kind_for(spec, task, checkpoint, earlier))
         several = task.objective.labels is not None
         arguments |= decided
         fitting: dict[str, Any] = {"several": several, "builder": arguments}
@@ -216,8 +216,18 @@ def _with_choices(
     return data, {**chosen, **taken}, {**arguments, **taken}
 
 
-def kind_for(spec: registry.ModelSpec, task: tasks.Task) -> str:
-    """Returns the kind of the preprocessor of a model for a task: the task's own, unless the spec has another."""
+def kind_for(
+    spec: registry.ModelSpec,
+    task: tasks.Task,
+    checkpoint: checkpoints.Checkpoint | None = None,
+    earlier: Interface | None = None,
+) -> str:
+    """Returns the kind of the preprocessor of a model for a task: the task's own, unless an earlier run of the same model
+    and task, the checkpoint or the spec has another."""
+    if earlier is not None and (earlier.build["name"], earlier.task) == (spec.name, task.name):
+        return earlier.preprocessor.kind
+    if checkpoint is not None and (needed := checkpoint.preprocessor(task.name)):
+        return needed
     chosen = spec.preprocessing.get("preprocessor", task.preprocessor)
     return str(chosen if isinstance(chosen, str) else chosen.get(task.name, task.preprocessor))
 

@@ -292,7 +292,8 @@ def _write(
     facts["form"], facts["golden"] = form.describe(content), origin
     facts["served_weights_sha256"] = arrays.digest(content.weights)
     storage.write_json(extra / "zoo.json", facts)
-    examples = {name: arrays.examples(golden, facts["signatures"], name)[0] for name in signatures}
+    called = [name for name, entry in facts["signatures"].items() if "continues" not in entry]
+    examples = {name: arrays.examples(golden, facts["signatures"], name)[0] for name in called}
     write_warmup(directory, facts["model"]["name"], examples)
     for name, file in figures.items():
         shutil.copyfile(file, extra / f"{name}.png")
@@ -370,12 +371,12 @@ def _describe(name: str, function: Any, interface: Interface) -> dict[str, Any]:
 
     def input_spec(key: str, tensor: Any) -> dict[str, Any]:
         raw = None if of_model else requests.get(key)  # model inputs may have the name of a request
-        if raw:
-            known = spec(tensor, kind=raw.kind, description=raw.description, columns=dict(raw.columns))
-            return known if raw.default is None else {**known, "default": raw.default}
+        if raw and not (signature and signature.continues):
+            found = spec(tensor, kind=raw.kind, description=raw.description, columns=dict(raw.columns))
+            return found if raw.default is None else {**found, "default": raw.default}
         single = next(iter(described.values()), "") if len(described) == len(inputs) == 1 else ""  # of any name
         kind = "text" if tensor.dtype == tf.string else "number"
-        return spec(tensor, kind=kind, description=described.get(key, single) if of_model else "")
+        return spec(tensor, kind=kind, description=described.get(key, single) if of_model else texts.get(key))
 
     inputs, outputs = function.structured_input_signature[1], function.structured_outputs
     if of_model:
@@ -385,6 +386,7 @@ def _describe(name: str, function: Any, interface: Interface) -> dict[str, Any]:
         "outputs": {key: spec(tensor, description=texts.get(key)) for key, tensor in outputs.items()},
         "shown": dataclasses.asdict(shown),
         "golden": {"inputs": "inputs" if of_model else "requests", "answers": "predict" if of_model else name},
+        **(signature.in_turn if signature else {}),
     }
 
 

@@ -84,18 +84,37 @@ def _live_answers(model: keras.Model, interface: Interface, serve: Serve | None)
     examples = interface.examples
     inputs = by_input(model, examples.inputs)
     found = {f"targets/{name}": values for name, values in examples.targets.items()}
-    for takes in dict.fromkeys(function.takes for function in functions.values()):
+    alone = {name: function for name, function in functions.items() if not function.continues}
+    for takes in dict.fromkeys(function.takes for function in alone.values()):
         kind, given = ("inputs", inputs) if takes is None else ("requests", {k: examples.requests[k] for k in takes})
-        alike = {name: function for name, function in functions.items() if function.takes == takes}
+        alike = {name: function for name, function in alone.items() if function.takes == takes}
         found |= {f"{kind}/{k}": v for k, v in given.items()}
         found |= {f"answers/{k}": v for k, v in answers_to(given, functools.partial(_all_answers, alike)).items()}
+    for name, function in functions.items():
+        if function.continues:
+            found |= {f"answers/{name}/{k}": v for k, v in _answers_in_turn(functions, name, examples.requests).items()}
     return found
+
+
+def _answers_in_turn(
+    functions: Mapping[str, SignatureFunction], name: str, requests: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Returns the outputs of a signature that continues another one, called in turn after it; see `arrays.in_turn`."""
+    function = functions[name]
+    first = functions[function.continues]
+
+    def answer(batch: Tensors) -> Tensors:
+        return arrays.in_turn(first, function, batch, function.takes or (), function.state)
+
+    return answers_to({key: requests[key] for key in first.takes or ()}, answer)
 
 
 def _all_answers(functions: Mapping[str, SignatureFunction], batch: Tensors) -> Tensors:
     """Returns the outputs of several signatures of the same inputs, as SIGNATURE/NAME; the inputs are prepared once."""
     prepared = next(iter(functions.values())).prepare(batch)
-    return {f"{name}/{k}": v for name, f in functions.items() for k, v in f.answer(*prepared).items()}
+    return {
+        f"{name}/{k}": v for name, f in functions.items() for k, v in f.answer(*prepared).items() if k not in f.state
+    }
 
 
 def signatures(model: keras.Model, interface: Interface, serve: Serve | None = None) -> dict[str, SignatureFunction]:
@@ -141,6 +160,8 @@ def own_rounding(model: keras.Model, interface: Interface, held: Mapping[str, np
 def _few_answers(model: keras.Model, interface: Interface, held: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     for name, function in signatures(model, interface).items():
+        if function.continues:
+            continue
         kind = "inputs/" if function.takes is None else "requests/"
         names = function.takes or [key.removeprefix(kind) for key in held if key.startswith(kind)]
         found |= answers_to(
@@ -177,4 +198,4 @@ def answers_to(
             break
         parts.append(function({k: v[i : i + 64] for k, v in tensors.items()}))
         begun = begun or time.monotonic()  # the first call may include tracing
-    return {k: arrays.joined([part[k].numpy() for part in parts]) for k in parts[0]}
+    return {k: arrays.joined([np.asarray(part[k]) for part in parts]) for k in parts[0]}

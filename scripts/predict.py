@@ -32,6 +32,10 @@ def command(argv: list[str]) -> int:
     )
     parser.add_argument("--top", type=int, default=1, help="Number of labels to print per input.")
     parser.add_argument("--signature", default="serving_default", help="Signature of the SavedModel to call.")
+    parser.add_argument(
+        "--settings",
+        help="Further inputs of the signature as JSON, such as '{\"temperature\": 0.5}', the same for all.",
+    )
     parser.add_argument("--json", action="store_true", help="Print one JSON object per line, with every output.")
     parser.add_argument(
         "--output",
@@ -72,6 +76,8 @@ def command(argv: list[str]) -> int:
     items: list[tuple[str, Any]] = []
     for item in options.inputs:
         items += _items(model, item, options.signature, written)
+    if options.settings is not None:
+        items = _with_settings(model, items, options.signature, options.settings)
     for (item, _), answer in zip(items, _answers(model, items, options.signature, written), strict=True):
         if options.json:
             print(json.dumps({"input": item, **{k: _plain(v) for k, v in answer.items()}}, ensure_ascii=False))
@@ -135,6 +141,25 @@ def _items(model: Any, item: str, signature: str, written: Mapping[str, Any]) ->
     if unused:
         print(f"zoo: {item}: columns that the model does not use: {', '.join(unused)}", file=sys.stderr)
     return named
+
+
+def _with_settings(model: Any, items: list[tuple[str, Any]], signature: str, settings: str) -> list[tuple[str, Any]]:
+    """Returns the items with further inputs of the signature."""
+    try:
+        more = json.loads(settings)
+    except ValueError as error:
+        raise UsageError(f"--settings is no JSON ({error}). Pass an object, such as '{{\"seed\": 1}}'.") from error
+    names = model.inputs(signature)
+    if not isinstance(more, dict) or not set(more) <= {*names}:
+        came = ", ".join(more) if isinstance(more, dict) else type(more).__name__
+        raise UsageError(
+            f"--settings has {came:.200}; {signature} takes {', '.join(names)}. Pass an object of some of these."
+        )
+    needed = [name for name in names if name not in more and name not in model.defaults(signature)]
+    return [
+        (title, {**more, **(value if isinstance(value, Mapping) else dict.fromkeys(needed, value))})
+        for title, value in items
+    ]
 
 
 def _answers(

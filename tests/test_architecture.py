@@ -53,6 +53,7 @@ COMPUTING = (
     "kernels",
     "predictions",
     "hashes",
+    "stop_strings",
 )
 INSTANT = [
     name

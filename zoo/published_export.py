@@ -73,7 +73,7 @@ def export_published(
             f"or train first: `zoo train --model {spec.name} --model.weights {weights} --data csv:FILE`."
         )
     task = _task_of(spec, classifier)
-    kind = get_preprocessor(kind_for(spec, task))
+    kind = get_preprocessor(kind_for(spec, task, checkpoint))
     make = getattr(kind, "without_data", None)
     if make is None:
         raise UsageError(

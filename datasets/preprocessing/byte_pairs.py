@@ -11,6 +11,7 @@ import base64
 import dataclasses
 import functools
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +31,25 @@ _PIECES = {
     "characters": "((?s:.))",
 }
 """What a piece is, by the rule."""
-_BORDER, END_PIECE = b"\xff", b"\xfe\xfe"
-"""Bytes that no UTF-8 text has, so no text can forge them. The second ends a text."""
+_BORDER, _SPECIAL = b"\xff", b"\xfe"
+"""Bytes that no UTF-8 text has, so no text can forge them. The second begins the piece of a special token."""
+END_PIECE = _SPECIAL + b"\xfe"
+"""The piece of the first special token."""
 _NEVER = 2**62
 
 
 @dataclasses.dataclass(frozen=True)
 class BytePairs:
-    """Tokens of texts. Token 0 to 255 are the bytes, the next ones the joined pairs, and the last one ends a text.
+    """Tokens of texts. Token 0 to 255 are the bytes, the next ones the joined pairs, and then the special tokens, of which
+    the last one ends a text.
 
-    Bytes that are not UTF-8 become U+FFFD. `<|endoftext|>` in a text is the last token.
+    Bytes that are not UTF-8 become U+FFFD. A special token in a text, such as `<|endoftext|>`, is that token.
 
     Attributes:
         merges: pairs of token numbers, in the order in which they are joined; the first one becomes token 256.
         rule: what pairs are joined in: `words`, with the space before them, or `characters`.
+        specials: the special tokens.
+        stripping: those of them that take the white space before them.
 
     Raises:
         UsageError: the rule is unknown, a pair has a token that is not yet there, or two tokens are the same bytes.
@@ -56,6 +62,8 @@ class BytePairs:
 
     merges: tuple[tuple[int, int], ...] = ()
     rule: str = "words"
+    specials: tuple[str, ...] = (END_OF_TEXT,)
+    stripping: tuple[str, ...] = ()
     _directory: Path | None = dataclasses.field(default=None, compare=False, repr=False)
     _tables: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
@@ -73,7 +81,7 @@ class BytePairs:
 
     @functools.cached_property
     def pieces(self) -> tuple[bytes, ...]:
-        """The bytes of every token but the last one."""
+        """The bytes of every token but the special ones."""
         found = [bytes([byte]) for byte in byte_order()]
         for left, right in self.merges:
             found.append(found[left] + found[right])
@@ -82,12 +90,17 @@ class BytePairs:
     @property
     def size(self) -> int:
         """The number of tokens."""
-        return len(self.merges) + 257
+        return len(self.merges) + 256 + len(self.specials)
 
     @property
     def end(self) -> int:
         """The number of the token that ends a text."""
         return self.size - 1
+
+    @property
+    def _special_pieces(self) -> list[bytes]:
+        """The bytes that stand for the special tokens."""
+        return [_SPECIAL + bytes([0xFE - number]) for number in range(len(self.specials))]
 
     @functools.cached_property
     def _indirect(self) -> tuple[int, ...]:
@@ -115,13 +128,16 @@ class BytePairs:
         """Returns the bytes of each token, strings of the same shape; empty for the token that ends a text."""
         flat = tokens.flat_values if isinstance(tokens, tf.RaggedTensor) else tokens
         found = tf.io.decode_base64(self._table("bytes").lookup(tf.cast(flat, tf.int64)))
-        found = tf.where(found == END_PIECE, "", found)
+        found = tf.where(tf.strings.substr(found, 0, 1) == _SPECIAL, "", found)
         return tokens.with_flat_values(found) if isinstance(tokens, tf.RaggedTensor) else found
 
     def cut(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Returns the pieces of texts, ragged string (batch, pieces); the end of a text is a piece of its own."""
         texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
-        texts = tf.strings.regex_replace(texts, END_OF_TEXT.replace("|", "\\|"), _BORDER + END_PIECE + _BORDER)
+        for token, piece in zip(self.specials, self._special_pieces, strict=True):
+            before = f"[{_SPACES}]*" if token in self.stripping else ""
+            pattern = before + re.sub(r"([|<>/])", r"\\\1", token)
+            texts = tf.strings.regex_replace(texts, pattern, _BORDER + piece + _BORDER)
         if self.rule == "words":
             texts = tf.strings.regex_replace(texts, _LAST_SPACE, b"\\1" + _BORDER + b"\\2")
         texts = tf.strings.regex_replace(texts, _PIECES[self.rule], b"\\1" + _BORDER)
@@ -206,7 +222,7 @@ class BytePairs:
 
     def _lines(self) -> list[str]:
         """Returns the bytes of every token in base64, as a line cannot hold line breaks."""
-        return [base64.urlsafe_b64encode(piece).decode().rstrip("=") for piece in (*self.pieces, END_PIECE)]
+        return [base64.urlsafe_b64encode(piece).decode().rstrip("=") for piece in (*self.pieces, *self._special_pieces)]
 
     def _pairs(self) -> list[int]:
         return [left * self.size + right for left, right in self.merges]

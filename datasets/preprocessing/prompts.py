@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
+from zoo import stop_strings
 from zoo.datasets.preprocessing.base import Choices, object_array, register_preprocessor
 from zoo.datasets.preprocessing.byte_pair_learning import fit_byte_pairs
 from zoo.datasets.preprocessing.byte_pairs import BytePairs
+from zoo.datasets.preprocessing.generation_requests import DEFAULTS, checked, checked_stops, generation_requests
 from zoo.datasets.preprocessing.text import random_texts, text_request
 from zoo.datasets.raw import Split
 from zoo.errors import UsageError
@@ -30,8 +32,6 @@ _NONE = -1
 _ENOUGH_FOR_WORDS = 4 << 20
 """Bytes of training texts from which on tokens are learned from words. A smaller text repeats too few of them."""
 _FEWEST = 257
-DEFAULTS: Mapping[str, Any] = {"seed": 0, "temperature": 0.8, "top_k": 50, "top_p": 1.0, "repetition_penalty": 1.0}
-"""How `serving_default` samples."""
 _MOST_NEW = 128
 
 
@@ -128,19 +128,7 @@ class PromptPreprocessor:
     def requests(self) -> dict[str, Request]:
         """`text`: string (batch,), UTF-8, and for the signature `sample` how the text is generated, each (batch,)."""
         most = self.max_length - 1
-        numbers = {
-            "seed": ("int64", "of the draws; the same seed gives the same text"),
-            "temperature": ("float32", "0 takes the most probable token"),
-            "top_k": ("int32", "draws from the k most probable tokens; 0 from all"),
-            "top_p": ("float32", "draws from the tokens of this probability, at most 1"),
-            "repetition_penalty": ("float32", "above 1 makes tokens that occurred less probable; 1 does not"),
-            "max_new_tokens": ("int32", f"tokens to generate, 1 to {most:,}"),
-        }
-        usual = {**DEFAULTS, "max_new_tokens": self.most_new}
-        return {"text": text_request("text")} | {
-            name: Request(name, "number", dtype, (), text, default=usual[name])
-            for name, (dtype, text) in numbers.items()
-        }
+        return {"text": text_request("text"), **generation_requests(most, self.most_new)}
 
     @property
     def described_inputs(self) -> dict[str, str]:
@@ -152,10 +140,10 @@ class PromptPreprocessor:
         """How much of a prompt is used."""
         return (
             f"Prompt and generated text have at most {self.max_length:,} tokens. Of a longer prompt, the last ones are used "
-            "that leave room for `max_new_tokens`. The rest is silently ignored.",
+            "that leave room for `max_new_tokens`. The rest is silently ignored. An empty prompt begins a new text.",
             f"`serving_default` generates at most {self.most_new} tokens, with "
             + ", ".join(f"{name} {value:g}" for name, value in DEFAULTS.items())
-            + ". `sample` takes other values.",
+            + ". `sample` takes other values, and stop strings.",
             f"`score` reads the first {self.max_length - 1:,} tokens of a text.",
             "No text is rejected. Bytes that are not UTF-8 become U+FFFD. The text that is generated may be wrong or offend.",
         )
@@ -227,18 +215,21 @@ class PromptPreprocessor:
 
         Returns:
             The input `token_ids`, int32 (batch, tokens), with 0 after the last token of a prompt. Of a long prompt they are
-            the last ones. The extras `lengths`, int32 (batch,), and the ways to generate, each (batch,); `scored_ids` and
+            the last ones. The extras `lengths`, int32 (batch,), and the ways to generate, each (batch,), with `stop`, string
+            (batch, stops), and `pieces`, the bytes of every token, if there are stop strings; `scored_ids` and
             `scored_lengths` of the first tokens of the text after the end of another text.
         """
         found = self.tokens.encode(requests["text"])
         rows = found.nrows()
-        usual = {**DEFAULTS, "max_new_tokens": self.most_new}
-        ways = {name: requests.get(name) for name in usual}
         ways = {
-            name: tf.fill([rows], tf.constant(usual[name], self.requests[name].dtype)) if given is None else given
-            for name, given in ways.items()
+            name: tf.repeat(tf.constant([request.default], request.dtype), rows, axis=0)
+            if requests.get(name) is None
+            else requests[name]
+            for name, request in self.requests.items()
+            if request.default is not None
         }
-        ways = self._checked(ways)
+        stops = checked_stops(ways.pop("stop"))
+        ways = checked(ways, self.max_length - 1)
         ends = tf.fill([rows, 1], self.tokens.end)
         # A prompt without tokens begins a text.
         is_empty = found.row_lengths() == 0
@@ -249,39 +240,51 @@ class PromptPreprocessor:
             "lengths": tf.cast(prompt.row_lengths(), tf.int32),
             "scored_ids": scored.to_tensor(0),
             "scored_lengths": tf.cast(scored.row_lengths(), tf.int32),
+            "stop": stops,
+            "pieces": self._pieces_for(stops),
             **ways,
         }
         return {"token_ids": prompt.to_tensor(0)}, extras
 
-    def _checked(self, ways: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Returns the ways to generate after checking them in the graph."""
-        most = self.max_length - 1
-        rules = {
-            "temperature": (lambda x: tf.math.is_finite(x) & (x >= 0), "a number of at least 0"),
-            "top_k": (lambda x: x >= 0, "a whole number of at least 0, where 0 means all tokens"),
-            "top_p": (lambda x: (x > 0) & (x <= 1), "a number above 0, at most 1"),
-            "repetition_penalty": (
-                lambda x: tf.math.is_finite(x) & (x > 0),
-                "a number above 0, where 1 means no penalty",
-            ),
-            "max_new_tokens": (lambda x: (x >= 1) & (x <= most), f"1 to {most}, less than the model's context"),
-        }
-        checks = [
-            tf.debugging.Assert(
-                tf.reduce_all(valid(ways[name])), [f"{name} is out of range; expected {range_}", ways[name]]
-            )
-            for name, (valid, range_) in rules.items()
-        ]
-        with tf.control_dependencies(checks):
-            return {name: tf.identity(value) for name, value in ways.items()}
+    def _pieces_for(self, stops: tf.Tensor) -> tf.Tensor:
+        """Returns the bytes of every token, string (vocabulary,), or of none if all stop strings are empty."""
+        return tf.cond(
+            tf.reduce_any(stops != ""),
+            lambda: self.tokens.bytes_of(tf.range(self.tokens.size)),
+            lambda: tf.zeros([0], tf.string),
+        )
 
-    def to_text(self, ids: tf.Tensor) -> tf.Tensor:
-        """Returns the texts of token numbers, int32 (batch, tokens): string (batch,). -1 is no token."""
-        return self.tokens.decode(ids)
+    def to_text(self, ids: tf.Tensor, stops: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns the texts of token numbers, int32 (batch, tokens): string (batch,). -1 is no token. With stop strings,
+        string (batch, stops), a text ends before the first one."""
+        if stops is None:
+            return self.tokens.decode(ids)
+        joined = tf.strings.reduce_join(self.tokens.bytes_of(ids), axis=1)
+        return as_text(tf.cond(tf.reduce_any(stops != ""), lambda: stop_strings.before(joined, stops), lambda: joined))
+
+    def next_text(
+        self, ids: tf.Tensor, waiting: tf.Tensor, stops: tf.Tensor, ends: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns the next part of texts that are generated token by token; the parts make the text of `to_text`.
+
+        Args:
+            ids: the next token of each text, int32 (batch,); -1 is no token.
+            waiting: bytes of earlier tokens that were not returned, string (batch,); empty at first.
+            stops: string (batch, stops).
+            ends: whether no token follows, bool (batch,).
+
+        Returns:
+            The next part, string (batch,); it may be empty. The bytes that wait for the next token, string (batch,): a part
+            of a character, or of a stop string. Whether a stop string was found, bool (batch,).
+        """
+        added = self.tokens.bytes_of(ids[:, tf.newaxis])[:, 0]
+        certain, waits, stopped = stop_strings.advance(waiting, added, stops)
+        certain = tf.where(ends, tf.strings.join([certain, waits]), certain)
+        return as_text(certain), tf.where(ends, "", waits), stopped
 
     def each_text(self, ids: tf.Tensor) -> tf.Tensor:
         """Returns the text of every token of `to_text`, strings of the shape of the numbers."""
-        return tf.strings.unicode_transcode(self.tokens.bytes_of(ids), "UTF-8", "UTF-8", errors="replace")
+        return as_text(self.tokens.bytes_of(ids))
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Returns the last text in the first quarter of every window, or given texts, as prompts, with ways to generate."""
@@ -299,7 +302,7 @@ class PromptPreprocessor:
         return next(filter(None, reversed(texts)), b"")
 
     def _ways(self, count: int) -> dict[str, np.ndarray]:
-        """Returns different ways to generate few tokens, each (count,)."""
+        """Returns different ways to generate few tokens, each (count,), and stop strings, (count, 1)."""
         number = np.arange(count)
         return {
             "seed": number.astype(np.int64),
@@ -308,6 +311,7 @@ class PromptPreprocessor:
             "top_p": np.array([1.0, 0.9, 1.0, 0.8], np.float32)[number % 4],
             "repetition_penalty": np.array([1.0, 1.0, 1.0, 1.3], np.float32)[number % 4],
             "max_new_tokens": np.full(count, min(16, self.most_new), np.int32),
+            "stop": object_array([b"", b"\n", b"e", b""])[number % 4, np.newaxis],
         }
 
     def for_export(self, directory: Path) -> tuple[PromptPreprocessor, list[Any]]:
@@ -318,6 +322,11 @@ class PromptPreprocessor:
     def config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {"merges": [list(pair) for pair in self.merges], "rule": self.rule, "max_length": self.max_length}
+
+
+def as_text(joined: tf.Tensor) -> tf.Tensor:
+    """Returns bytes as UTF-8; parts of a character that is not complete become U+FFFD."""
+    return tf.strings.unicode_transcode(joined, "UTF-8", "UTF-8", errors="replace")
 
 
 def _bytes(text: Any) -> bytes:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from zoo.datasets.preprocessing.base import Batch, Tensors
     from zoo.datasets.raw import RawData
 
-_NAMES = ("token_ids", "token_type_ids", "padding_mask")
+NAMES = ("token_ids", "token_type_ids", "padding_mask")
 _ADVICE = "Check that the vocabulary and its rules for splitting belong to these texts, or pass a larger vocab_size."
 _DESCRIBED = (
     f"line numbers of `assets/{VOCABULARY_FILE}`, from 0",
@@ -65,9 +65,51 @@ class Tables:
         self.words = Words(rules, [token for token in SPECIAL_TOKENS if token in vocabulary])
 
 
+class EncoderTexts:
+    """What preprocessors of texts, or pairs of texts, for an encoder share."""
+
+    max_length: int
+    has_pairs: bool
+    targets: Targets
+
+    if TYPE_CHECKING:
+
+        def __call__(self, texts: tf.Tensor, pairs: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+            """Turns texts, or pairs of texts, into the encoder's inputs."""
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """Shape of the longest model inputs by name, (max_length,) each."""
+        return dict.fromkeys(NAMES, (self.max_length,))
+
+    @property
+    def requests(self) -> dict[str, Request]:
+        """`text`, string (batch,), UTF-8; for pairs also `text_pair`, of the same form."""
+        names = ("text", "text_pair") if self.has_pairs else ("text",)
+        return {name: text_request(name) for name in names}
+
+    def encode(self, examples: Tensors) -> Batch:
+        """Turns `text`, the optional `text_pair`, and the target into model inputs and targets."""
+        return self(examples["text"], examples.get("text_pair")), self.targets.encode(examples), {}
+
+    def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Turns `text`, or `text` and `text_pair`, string (batch,), into model inputs, and `lengths`, int32 (batch,)."""
+        inputs = self(requests["text"], requests.get("text_pair"))
+        return inputs, {"lengths": tf.reduce_sum(inputs["padding_mask"], axis=1)}
+
+    def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
+        """Removes the columns that are padding in every row, so that batches of short texts are fast."""
+        used = tf.reduce_max(tf.reduce_sum(inputs["padding_mask"], axis=1))
+        return {name: part[:, :used] for name, part in inputs.items()}, targets, weights
+
+    def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        """Returns texts of a data set as a client sends them."""
+        return {name: object_array([example[name] for example in examples]) for name in self.requests}
+
+
 @register_preprocessor
 @dataclasses.dataclass(frozen=True)
-class WordPiecePreprocessor:
+class WordPiecePreprocessor(EncoderTexts):
     """Texts to token numbers as in `transformers`' BertTokenizer, with core TensorFlow ops only.
 
     A text becomes `[CLS] text [SEP]`. A pair becomes `[CLS] text [SEP] text_pair [SEP]`, with token type 1 in the second
@@ -138,17 +180,6 @@ class WordPiecePreprocessor:
         note = describe_lengths("subword token", measure(data, made.lengths), longest)
         return dataclasses.replace(made, choices=Choices(notes=(note,))), fixed
 
-    @property
-    def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
-        """Shape of the longest model inputs by name, (max_length,) each."""
-        return dict.fromkeys(_NAMES, (self.max_length,))
-
-    @property
-    def requests(self) -> dict[str, Request]:
-        """`text`, string (batch,), UTF-8; for pairs also `text_pair`, of the same form."""
-        names = ("text", "text_pair") if self.has_pairs else ("text",)
-        return {name: text_request(name) for name in names}
-
     def generated(self, generator: np.random.Generator, count: int) -> dict[str, list[str]]:
         """Returns texts of random known tokens, each as a word of its own."""
         words = [piece for piece in self.vocabulary if piece.isalnum()] or ["a"]
@@ -157,7 +188,7 @@ class WordPiecePreprocessor:
     @property
     def described_inputs(self) -> dict[str, str]:
         """How tokens are numbered, and what the other inputs mark."""
-        return dict(zip(_NAMES, _DESCRIBED, strict=True))
+        return dict(zip(NAMES, _DESCRIBED, strict=True))
 
     @property
     def unknown(self) -> Unknown:
@@ -212,7 +243,7 @@ class WordPiecePreprocessor:
         # Words beyond the maximum length cannot change the tokens before them, so a single text is split only that far. In
         # a pair, the lengths of both texts decide where each is truncated.
         if pairs is not None:
-            checked = _same_size(checked)
+            checked = same_size(checked)
         both = tf.concat(checked, axis=0)
         pieces, counts, owners = self.pieces(both, room if pairs is None else -1)
         lengths = tf.math.unsorted_segment_sum(counts, owners, tf.size(both))
@@ -220,7 +251,7 @@ class WordPiecePreprocessor:
         if pairs is None:
             return arrange(self.vocabulary, pieces, [starts], [tf.minimum(lengths, room)])
         first, second = tf.split(lengths, 2)
-        return arrange(self.vocabulary, pieces, tf.split(starts, 2), _longest_first(first, second, room))
+        return arrange(self.vocabulary, pieces, tf.split(starts, 2), longest_first(first, second, room))
 
     def pieces(self, texts: tf.Tensor, most_words: int = -1) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Splits texts into tokens.
@@ -263,24 +294,6 @@ class WordPiecePreprocessor:
         _, counts, owners = self.pieces(tf.concat(texts, axis=0))
         found = tf.math.unsorted_segment_sum(counts, owners, len(texts) * tf.size(texts[0]))
         return tf.reduce_sum(tf.reshape(found, [len(texts), -1]), axis=0) + 1 + len(texts)
-
-    def encode(self, examples: Tensors) -> Batch:
-        """Turns `text`, the optional `text_pair`, and the target into model inputs and targets."""
-        return self(examples["text"], examples.get("text_pair")), self.targets.encode(examples), {}
-
-    def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """Turns `text`, or `text` and `text_pair`, string (batch,), into model inputs, and `lengths`, int32 (batch,)."""
-        inputs = self(requests["text"], requests.get("text_pair"))
-        return inputs, {"lengths": tf.reduce_sum(inputs["padding_mask"], axis=1)}
-
-    def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
-        """Removes the columns that are padding in every row, so that batches of short texts are fast."""
-        used = tf.reduce_max(tf.reduce_sum(inputs["padding_mask"], axis=1))
-        return {name: part[:, :used] for name, part in inputs.items()}, targets, weights
-
-    def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """Returns texts of a data set as a client sends them."""
-        return {name: object_array([example[name] for example in examples]) for name in self.requests}
 
     def for_export(self, directory: Path) -> tuple[Self, list[Any]]:
         """Returns an equal preprocessor whose vocabulary is `vocab.txt` in `directory`, and the objects to save with it."""
@@ -325,15 +338,17 @@ def check_batch(raw: tf.Tensor) -> tf.Tensor:
     return raw
 
 
-def _same_size(texts: list[tf.Tensor]) -> list[tf.Tensor]:
+def same_size(texts: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Returns batches of texts after checking in the graph that they have the same size."""
     sizes = [tf.size(batch) for batch in texts]
     alike = tf.debugging.assert_equal(*sizes, message="text and text_pair are batches of different sizes.")
     with tf.control_dependencies([alike] if alike is not None else []):
         return [tf.identity(batch) for batch in texts]
 
 
-def _longest_first(first: tf.Tensor, second: tf.Tensor, room: int) -> list[tf.Tensor]:
-    """Numbers of tokens to keep of both texts. The longer text is truncated first, until both have half of the room."""
+def longest_first(first: tf.Tensor, second: tf.Tensor, room: int) -> list[tf.Tensor]:
+    """Returns the numbers of tokens to keep of both texts. The longer one is truncated first, until both have half of the
+    room."""
     shorter, longer = tf.minimum(first, second), tf.maximum(first, second)
     kept_shorter = tf.minimum(shorter, room // 2)
     kept_longer = tf.minimum(longer, room - kept_shorter)
@@ -369,4 +384,4 @@ def arrange(
             types = tf.cast((column >= at) & (column <= at + length), tf.int32)
         at += length + 1
     ids = tf.where(column == 0, begin, ids)
-    return dict(zip(_NAMES, (ids, types, tf.cast(column < used[:, tf.newaxis], tf.int32)), strict=True))
+    return dict(zip(NAMES, (ids, types, tf.cast(column < used[:, tf.newaxis], tf.int32)), strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,6 +55,7 @@ def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -
         *_labels_section(report),
         *_threshold_section(report),
         *_figures_section(directory, extra),
+        *_samples_section(report),
         *_signature_section(facts),
         *_request_section(facts, golden, place),
         *_limits_section(facts),
@@ -68,6 +70,32 @@ def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -
         "shows whether a file has changed since.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _samples_section(report: Mapping[str, Any]) -> list[str]:
+    """Returns the texts that the model wrote for the report, as they are; empty for other models."""
+    if not (samples := report.get("samples")):
+        return []
+    seeds = ", ".join(str(sample["seed"]) for sample in samples)
+    lines = [
+        "## Generated texts",
+        "",
+        f"What the model writes after the first words of the evaluated split, with the seeds {seeds}. None was chosen.",
+        "",
+    ]
+    for prompt in dict.fromkeys(sample["prompt"] for sample in samples):
+        lines += ["Prompt:", "", *_fenced(prompt)]
+        for sample in samples:
+            if sample["prompt"] == prompt:
+                lines += [f"Seed {sample['seed']}:", "", *_fenced(sample["text"])]
+    return lines
+
+
+def _fenced(text: str) -> list[str]:
+    """Returns a text as a block of Markdown, without control characters; no text can end the block."""
+    shown = "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", shown)), default=0))
+    return [f"{fence}text", shown, fence, ""]
 
 
 def _head(facts: Mapping[str, Any], weights: str = "") -> list[str]:
@@ -306,6 +334,16 @@ def _asked(signatures: Mapping[str, Any], examples: Mapping[str, Any]) -> list[s
     asked: list[str] = []
     rows: list[Any] = []  # the inputs that `row` already holds
     for key, signature in signatures.items():
+        if first := signature.get("continues"):
+            words = ", ".join(request_examples.python_request(signatures[first]["inputs"], examples[first]))
+            takes = json.dumps(list(signature["inputs"]))
+            asked += [
+                "",
+                f'answer = ask("{first}", {words})',
+                f'answer = ask("{key}", **{{name: tf.constant(answer[name]) for name in {takes}}})',
+                "print(answer)",
+            ]
+            continue
         arguments = request_examples.python_request(signature["inputs"], examples[key])
         if len(arguments) <= _MOST_INPUTS:
             asked += [line for line in request_examples.columns_comment(signature["inputs"]) if line not in asked]

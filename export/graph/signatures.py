@@ -69,18 +69,20 @@ def served_model(
     # Traced once for all signatures: decoding images takes more ops than many models have.
     serve = kernels.traced(preprocessor.serve, reduce_retracing=False, autograph=False)
     whole, shared = _compiled_heads(network, functions, limited=row_numbers)
+    found = {
+        **signature_functions(
+            task, preprocessor, shared, label, serve, decided=decided, class_names=interface.class_names
+        ),
+        "predict": signature_functions(task, preprocessor, whole, label)["predict"],  # converters take no loop
+    }
     wanted: dict[str, tuple[Callable[..., Tensors], Mapping[str, tf.TensorSpec], Form]] = {
         name: (
             checking(function),
             model_inputs(network) if function.takes is None else {key: raw[key] for key in function.takes},
             form,
         )
-        for name, function in {
-            **signature_functions(
-                task, preprocessor, shared, label, serve, decided=decided, class_names=interface.class_names
-            ),
-            "predict": signature_functions(task, preprocessor, whole, label)["predict"],  # converters take no loop
-        }.items()
+        for name, function in found.items()
+        if not function.continues
     }
     if several and not form.is_like(forms.PORTABLE):
         portable = signature_functions(task, preprocessor, functions, label)["predict"]
@@ -91,6 +93,13 @@ def served_model(
             once = kernels.traced(function, reduce_retracing=False, autograph=False)
             traced[name] = once.get_concrete_function(**specs)
         way.check_ops(traced[name], name)
+    for name, following in found.items():
+        if following.continues:
+            outputs = traced[following.continues].structured_outputs
+            specs = {key: tf.TensorSpec(outputs[key].shape, outputs[key].dtype, key) for key in following.takes or ()}
+            once = kernels.traced(checking(following), reduce_retracing=False, autograph=False)
+            traced[name] = once.get_concrete_function(**specs)
+            form.check_ops(traced[name], name)
     module.other_variables = _other_variables(module, traced)
     return module, traced
 
@@ -243,11 +252,15 @@ class SignatureFunction:
         takes: names of its raw requests, None for `predict`, which takes model inputs.
         prepare: function from the batch to model inputs and what else the preprocessor found.
         answer: function from these two to the outputs.
+        state: see `zoo.tasks.Signature`.
+        continues: likewise.
     """
 
     takes: tuple[str, ...] | None
     prepare: Callable[[Tensors], tuple[Tensors, Tensors]]
     answer: Callable[[Tensors, Tensors], Tensors]
+    state: tuple[str, ...] = ()
+    continues: str = ""
 
     def __call__(self, batch: Tensors) -> Tensors:
         """Returns the outputs for a batch of inputs."""
@@ -285,7 +298,10 @@ def signature_functions(
             outputs = functions[signature.head](inputs, extras)
             return signature.answer(tasks.Served(outputs, label, extras, preprocessor, decided, class_names))
 
-        return SignatureFunction(signature.takes(preprocessor.requests), serve or preprocessor.serve, answer)
+        takes = signature.takes(preprocessor.requests)
+        if signature.continues:  # it takes the outputs of another signature instead of raw requests
+            return SignatureFunction(takes, lambda state: (state, state), answer, signature.state, signature.continues)
+        return SignatureFunction(takes, serve or preprocessor.serve, answer, signature.state)
 
     predict = SignatureFunction(None, lambda inputs: (dict(inputs), {}), functions["predict"])
     return {"predict": predict, **{name: answering(signature) for name, signature in declared.items()}}

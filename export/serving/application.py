@@ -12,7 +12,7 @@ from starlette.routing import Router
 from zoo.export.serving.guard import Guard, Receive, Scope, Send, write_event
 from zoo.export.serving.metrics import Metrics
 from zoo.export.serving.page import page
-from zoo.export.serving.protocols import open_inference, operations, raw_bodies, tensorflow_serving
+from zoo.export.serving.protocols import open_inference, operations, raw_bodies, streams, tensorflow_serving
 from zoo.export.serving.refusals import Refused
 from zoo.export.serving.repository import Repository
 from zoo.export.serving.settings import Settings
@@ -56,6 +56,7 @@ def application(
 
     router = Router(
         routes=[
+            *streams.routes(repository, settings),  # before the protocol that has other methods at these addresses
             *tensorflow_serving.routes(repository, settings),
             *page.routes(repository, settings),
             *operations.routes(repository, metrics),

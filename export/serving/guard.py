@@ -85,7 +85,7 @@ class Guard:
         try:
             self._admit(scope)
             body, held = await self._body(scope, receive)
-            async with asyncio.timeout(self._settings.timeout):
+            async with asyncio.timeout(self._settings.timeout) as scope["limit"]:  # a stream extends it
                 await self._application(scope, _replayed(body, receive), watched)
         except Exception as error:  # noqa: BLE001, every request gets an answer
             refused = _refusal(error, self._settings)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from zoo._version import __version__
 from zoo.export.serving.protocols.open_inference import datatype_of
 from zoo.export.serving.protocols.raw_bodies import media_of
+from zoo.export.serving.protocols.streams import streamed
 from zoo.export.serving.repository import Repository
 from zoo.export.serving.values import Input
 from zoo.export.serving.version import SignatureInfo, Version
@@ -42,6 +43,9 @@ def description(repository: Repository) -> dict[str, Any]:
         paths[f"/v1/models/{name}:predict"] = {
             "post": _operation("Predict, as in TensorFlow Serving's REST API.", body=_json(_v1_schema(version)))
         }
+        if streamed(version):
+            sent = _operation("Generate texts, sent part by part.", body=_json(_STREAM), media="text/event-stream")
+            paths[f"/v1/models/{name}:stream"] = {"post": sent}
         paths[f"/v2/models/{name}"] = {"get": _operation("Inputs and outputs.")}
         paths[f"/v2/models/{name}/ready"] = {"get": _operation("Whether the model is served.")}
         paths[f"/v2/models/{name}/infer"] = {
@@ -128,6 +132,13 @@ def _value_schema(given: Input, entry: Any) -> dict[str, Any]:
         if size is not None:
             schema |= {"minItems": size, "maxItems": size}
     return schema | ({"description": entry["description"]} if entry.get("description") else {})
+
+
+_STREAM = {
+    "type": "object",
+    "required": ["instances"],
+    "properties": {"signature_name": {"type": "string"}, "instances": {"type": "array", "minItems": 1}},
+}
 
 
 def _v2_schema(version: Version) -> dict[str, Any]:

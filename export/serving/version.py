@@ -126,7 +126,10 @@ class Version:
         for name, info in self.signatures.items():
             for rows in _WARM_ROWS if info.golden else ():
                 try:
-                    self._call(name, {key: value[:rows] for key, value in info.golden.items()})
+                    answer = self._call(name, {key: value[:rows] for key, value in info.golden.items()})
+                    for other, following in self.signatures.items():
+                        if following.entry.get("continues") == name:
+                            self._call(other, {key: answer[key] for key in following.inputs})
                 except UsageError as error:
                     raise UsageError(f"{self.path} rejects its own golden examples: {error}") from error
 

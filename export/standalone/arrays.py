@@ -8,7 +8,7 @@ import itertools
 import math
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -185,6 +185,50 @@ def padded(parts: Sequence[Any]) -> list[Any]:
 def joined(parts: Sequence[Any]) -> Any:
     """Concatenates batches, padded to the largest number of steps; for values without a batch, returns the first."""
     return np.concatenate(padded(parts)) if parts[0].ndim else parts[0]
+
+
+def replayed(
+    golden: Mapping[str, Any], signatures: Mapping[str, Any], name: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the golden inputs and outputs of a verification by name: as `examples`, but a signature that continues another
+    one has the inputs of that one."""
+    first = signatures.get(name, {}).get("continues") or name
+    return examples(golden, signatures, first)[0], examples(golden, signatures, name)[1]
+
+
+TURNS = 6
+"""Calls of a signature that continues another one, in a verification."""
+
+
+def in_turn(
+    first: Callable[[dict[str, Any]], dict[str, Any]],
+    following: Callable[[dict[str, Any]], dict[str, Any]],
+    inputs: dict[str, Any],
+    takes: Iterable[str],
+    state: Iterable[str],
+) -> dict[str, Any]:
+    """Calls a function, and then another one several times with the outputs of the call before.
+
+    Args:
+        first: from the inputs to tensors by name.
+        following: from those of `takes` to tensors of the same names.
+        inputs: those of `first`, batch first.
+        takes: the inputs of `following`.
+        state: outputs that are not returned.
+
+    Returns:
+        The other outputs of all calls, one after the other in the second dimension.
+    """
+    outputs = first(inputs)
+    calls = [outputs]
+    for _ in range(TURNS):
+        outputs = following({key: outputs[key] for key in takes})
+        calls.append(outputs)
+    found = {key: [np.asarray(call[key]) for call in calls] for key in outputs if key not in {*state}}
+    return {
+        key: np.concatenate([part if part.ndim > 1 else part[:, np.newaxis] for part in parts], axis=1)
+        for key, parts in found.items()
+    }
 
 
 def digest(weights: Iterable[np.ndarray[Any, Any]]) -> str:

@@ -21,12 +21,46 @@ else:  # run by its path, with this folder first on sys.path
     import process
 
 
+class _InTurn:
+    """A signature that is called after the one that it continues; its inputs are those of the first one."""
+
+    def __init__(self, first: Any, following: Any, state: list[str]) -> None:
+        self._first, self._following, self._state = first, following, state
+        self._takes = list(following.structured_input_signature[1])
+        self.structured_outputs: dict[str, Any] = {}
+        self.structured_input_signature = first.structured_input_signature
+
+    def __call__(self, **inputs: Any) -> dict[str, Any]:
+        calls = (lambda given: self._first(**given), lambda given: self._following(**given))
+        return arrays.in_turn(*calls, inputs, self._takes, self._state)
+
+
+class _WithoutState:
+    """A signature without the outputs that only another one reads."""
+
+    def __init__(self, function: Any, state: list[str]) -> None:
+        self._function, self._state = function, {*state}
+        kept = function.structured_outputs.items()
+        self.structured_outputs = {name: spec for name, spec in kept if name not in self._state}
+
+    def __call__(self, **inputs: Any) -> dict[str, Any]:
+        return {name: value for name, value in self._function(**inputs).items() if name not in self._state}
+
+
+def _function(loaded: Any, described: dict[str, Any], name: str) -> Any:
+    """Returns a signature as it is replayed."""
+    entry, function = described.get(name, {}), loaded.signatures[name]
+    if entry.get("continues"):
+        return _InTurn(loaded.signatures[entry["continues"]], function, entry["state"])
+    return _WithoutState(function, entry["state"]) if entry.get("state") else function
+
+
 def _answer(function: Any, inputs: dict[str, Any], start: int, stop: int, rows: int) -> dict[str, Any]:
     import tensorflow as tf
 
     chosen = start + np.arange(max(rows, stop - start)) % (stop - start)
     part = {k: tf.constant(v[chosen].tolist() if v.dtype == object else v[chosen]) for k, v in inputs.items()}
-    return {name: value.numpy()[: stop - start] for name, value in function(**part).items()}
+    return {name: np.asarray(value)[: stop - start] for name, value in function(**part).items()}
 
 
 def _replay(function: Any, inputs: dict[str, Any], batch: int, count: int, fill: bool) -> dict[str, Any]:
@@ -157,8 +191,8 @@ def main(directory: str, sample: dict[str, str]) -> dict[str, Any]:
             continue
         try:
             signatures[name] = _replay_signature(
-                loaded.signatures[name],
-                *arrays.examples(golden, described, name),
+                _function(loaded, described, name),
+                *arrays.replayed(golden, described, name),
                 known,
                 labels,
                 targets,

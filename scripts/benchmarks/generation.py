@@ -1,8 +1,9 @@
-"""Compare text generation in the graph with Hugging Face's `generate`: `zoo benchmark generation`."""
+"""Compare text generation in the graph with Hugging Face's and KerasHub's `generate`: `zoo benchmark generation`."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import statistics
 import sys
 import tempfile
@@ -12,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import UsageError, did_you_mean
+from zoo.scripts.benchmarks import serving_memory
 from zoo.scripts.benchmarks.tables import Figures
 from zoo.scripts.console import Parser, import_tensorflow, run_command
 
 _DESCRIPTION = """Measure how many tokens per second GPT-2 models of random weights write, greedily and with a cache.
 
-Both contenders have the same weights, read the same prompts of 16 tokens and write as many tokens; what they write is
-compared before anything is measured. Rounds alternate (A B A B), so that other load on the machine affects both equally.
+All contenders have the same weights, read the same prompts of 16 tokens and write as many tokens; what they write is
+compared before anything is measured. Rounds alternate (A B C A B C), so that other load on the machine affects all equally.
+KerasHub is measured where it is installed. --saved_model measures memory instead.
 """
-CONTENDERS = {"zoo": "zoo", "hugging_face": "Hugging Face generate"}
+CONTENDERS = {"zoo": "zoo", "hugging_face": "Hugging Face generate", "keras_hub": "KerasHub generate"}
 FIGURES = Figures(("model", "batch", "threads"), "tokens_per_second", (), CONTENDERS, ",.1f")
 NOTES = (
     "Tokens per second of all texts of a batch, greedily, from tokens to tokens; the median of all rounds.",
@@ -88,12 +91,34 @@ def writers(size: str, batch: int, new: int, folder: Path) -> dict[str, Write]:
         "zoo": lambda: write({"token_ids": given}, extras)["tokens"].numpy(),
         "hugging_face": hugging_face,
     }
-    answers = [writer() for writer in found.values()]
-    if not np.array_equal(*answers):
-        raise UsageError(
-            f"The contenders write different tokens with the size {size}. Choose another one: --sizes tiny."
-        )
+    if importlib.util.find_spec("keras_hub"):
+        found["keras_hub"] = _keras_hub(folder, prompts, new)
+    answers = {name: writer() for name, writer in found.items()}
+    for name, answer in answers.items():
+        if not np.array_equal(answer, answers["zoo"]):
+            raise UsageError(
+                f"zoo and {CONTENDERS[name]} write different tokens with the size {size}. Choose another one: --sizes tiny."
+            )
     return found
+
+
+def _keras_hub(folder: Path, prompts: Any, new: int) -> Write:
+    """Returns a function that writes with KerasHub's model of the folder. It is compiled in the first call."""
+    import keras_hub
+    import numpy as np
+
+    backbone = keras_hub.models.GPT2Backbone.from_preset(str(folder))
+    model = keras_hub.models.GPT2CausalLM(backbone=backbone, preprocessor=None)
+    model.compile(sampler="greedy")
+    rows, width = len(prompts), _PROMPT + new
+    ids, mask = np.zeros((rows, width), np.int32), np.zeros((rows, width), bool)
+    ids[:, :_PROMPT], mask[:, :_PROMPT] = prompts, True
+
+    def write() -> Any:
+        written = model.generate({"token_ids": ids, "padding_mask": mask}, stop_token_ids=None)
+        return np.asarray(written["token_ids"])[:, _PROMPT:]
+
+    return write
 
 
 def measure(size: str, batch: int, threads: int, new: int, seconds: float) -> list[Row]:
@@ -139,12 +164,16 @@ def command(argv: list[str]) -> int:
     parser.add_argument("--new_tokens", type=int, default=48, help="Tokens that each text gets.")
     parser.add_argument("--threads", type=int, default=1, help="Threads of both contenders.")
     parser.add_argument("--seconds", type=float, default=5.0, help="Seconds per contender, size and batch size.")
+    parser.add_argument("--saved_model", help="Instead print the memory of a process that serves this SavedModel.")
     parser.add_argument("--output", help="CSV file to add the figures to.")
     parser.add_argument("--markdown", action="store_true", help="Print the CSV file as a table. Nothing is measured.")
     options = parser.parse(argv)
     output = Path(options.output) if options.output else None
     if options.markdown:
         print(FIGURES.table(FIGURES.read(output or Path(__file__).with_name("generation.csv"))))
+        return 0
+    if options.saved_model:
+        print("\n".join(serving_memory.lines(options.saved_model, options.batch_sizes)))
         return 0
     for size in options.sizes:
         if size not in SIZES:

@@ -61,6 +61,16 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "steps": 32,
     },
     "transformer": {"model": {"vocab_size": 10_000, "num_classes": 10}, "length": 100, "steps": 8},
+    "gpt_tiny": {
+        "model": {
+            "vocab_size": 257,
+            "dropout": 0.0,
+            "attention_dropout": 0.0,
+            "classifier_activation": "softmax",
+        },
+        "length": 64,
+        "steps": 16,
+    },
 }
 """For each family: the builder's arguments, the length of a text in tokens, and the steps of one round."""
 
@@ -68,6 +78,7 @@ NOTES = (
     "Synthetic data without padding. Adam, learning rate 1e-3, epsilon 1e-7. Shuffled, except in the epoch of the loss.",
     "Loss: the mean over a first epoch in the data's order, from the same weights; for transformer it varies with dropout.",
     "PyTorch's LSTM has two biases per gate; the second is fixed to 0, so that all contenders train the same parameters.",
+    "An example of gpt_tiny has 64 tokens, each with the next one as its target; PyTorch's model is written as nanoGPT's.",
     "Ratio: zoo's examples per second divided by the contender's in the same round; the median of all rounds.",
 )
 

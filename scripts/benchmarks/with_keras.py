@@ -28,9 +28,9 @@ def make_data(job: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         x: np.ndarray = rng.integers(1, model["vocab_size"], (count, job["length"])).astype("int32")
     else:
         x = rng.normal(size=(count, *model["input_shape"])).astype("float32")
-    every_step = job["family"] in ("lstm", "rnn")
+    every_step = job["family"] in ("lstm", "rnn", "gpt_tiny")
     shape = (count, x.shape[1]) if every_step else (count,)
-    return x, rng.integers(0, model["num_classes"], shape).astype("int32")
+    return x, rng.integers(0, model.get("num_classes", model.get("vocab_size")), shape).astype("int32")
 
 
 def plain_keras(family: str, arguments: dict[str, Any]) -> keras.Model:
@@ -38,6 +38,8 @@ def plain_keras(family: str, arguments: dict[str, Any]) -> keras.Model:
     import keras
     from keras import layers
 
+    if family == "gpt_tiny":
+        return _keras_gpt(arguments["vocab_size"])
     classes = layers.Dense(arguments["num_classes"], activation="softmax", dtype="float32")
     if "input_shape" in arguments:
         inputs = x = keras.Input(arguments["input_shape"])
@@ -78,6 +80,55 @@ def _keras_transformer(x: keras.KerasTensor) -> keras.KerasTensor:
         fed = layers.Dense(x.shape[-1])(layers.Dense(512, activation="relu")(x))
         x = layers.LayerNormalization(epsilon=1e-5)(layers.Add()([x, layers.Dropout(0.1)(fed)]))
     return layers.GlobalAveragePooling1D()(x)
+
+
+def _keras_gpt(vocab_size: int, dim: int = 128, heads: int = 4, length: int = 64) -> keras.Model:
+    import keras
+    from keras import layers, ops
+
+    class Block(layers.Layer):
+        """A block of GPT-2, with its weights in the order of zoo's."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.query_key_value, self.projection = layers.Dense(3 * dim), layers.Dense(dim)
+            self.attention_norm = layers.LayerNormalization(epsilon=1e-5)
+            self.inner, self.outer = layers.Dense(4 * dim), layers.Dense(dim)
+            self.norm = layers.LayerNormalization(epsilon=1e-5)
+
+        def build(self, input_shape: Any) -> None:
+            """Builds the layers."""
+            for layer in (self.query_key_value, self.projection, self.attention_norm, self.inner, self.norm):
+                layer.build((None, None, dim))
+            self.outer.build((None, None, 4 * dim))
+
+        def call(self, x: Any) -> Any:
+            """Returns (batch, tokens, dim)."""
+            shape = (-1, ops.shape(x)[1], heads, dim // heads)
+            parts = ops.split(self.query_key_value(self.attention_norm(x)), 3, axis=-1)
+            query, key, value = (ops.reshape(part, shape) for part in parts)
+            attended = ops.dot_product_attention(query, key, value, is_causal=True)
+            x = x + self.projection(ops.reshape(attended, (-1, ops.shape(x)[1], dim)))
+            return x + self.outer(ops.gelu(self.inner(self.norm(x)), approximate=True))
+
+    class Positions(layers.Layer):
+        """Adds a learned vector for every place."""
+
+        def build(self, input_shape: Any) -> None:
+            """Creates the table."""
+            self.table = self.add_weight(shape=(length, dim), name="table")
+
+        def call(self, x: Any) -> Any:
+            """Returns (batch, tokens, dim)."""
+            return x + self.table
+
+    inputs = keras.Input((length,), dtype="int32")
+    table = layers.ReversibleEmbedding(vocab_size, dim)
+    x = Positions()(table(inputs))
+    for _ in range(4):
+        x = Block()(x)
+    x = layers.LayerNormalization(epsilon=1e-5)(x)
+    return keras.Model(inputs, layers.Softmax(dtype="float32")(table(x, reverse=True)))
 
 
 def rounds(examples: int) -> keras.callbacks.Callback:

@@ -62,6 +62,8 @@ def make_module(family: str, weights: Iterator[Any]) -> Any:
         return nn.Sequential(*parts, convolution(), nn.ReLU(), nn.Flatten(), dense((3, 3, 64)))
     if family == "transformer":
         return _transformer(embedding(), weights, dense, torch)
+    if family == "gpt_tiny":
+        return _gpt(embedding(), embedding(), weights, dense, torch)
     table = nn.Identity() if family == "lstm" else embedding()
     layers = [_recurrent(nn.GRU if family == "rnn" else nn.LSTM, weights) for _ in range(2 if family == "lstm" else 1)]
     return Network(table, layers, family == "embedding_lstm")
@@ -141,6 +143,50 @@ def _transformer(table: Any, weights: Iterator[Any], dense: Any, torch: Any) -> 
             return self.classifier((h * real).sum(1) / real.sum(1))
 
     return Transformer()
+
+
+def _gpt(tokens: Any, positions: Any, weights: Iterator[Any], dense: Any, torch: Any) -> Any:
+    """Returns a GPT as in nanoGPT: fused causal attention, and the table of tokens as the last layer."""
+    from torch import nn
+    from torch.nn import functional
+
+    dim, heads = tokens.weight.shape[1], 4
+
+    def norm() -> Any:
+        return _filled(nn.LayerNorm(dim), weight=next(weights), bias=next(weights))
+
+    class Block(nn.Module):
+        """Attention to earlier tokens, and two dense layers, each after a norm."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.joined, self.projection, self.first_norm = dense(), dense(), norm()
+            self.inner, self.outer, self.second_norm = dense(), dense(), norm()
+
+        def forward(self, x: Any) -> Any:
+            """Returns (batch, tokens, dim)."""
+            rows, steps, _ = x.shape
+            parts = self.joined(self.first_norm(x)).split(dim, dim=2)
+            query, key, value = (part.view(rows, steps, heads, dim // heads).transpose(1, 2) for part in parts)
+            attended = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+            x = x + self.projection(attended.transpose(1, 2).contiguous().view(rows, steps, dim))
+            return x + self.outer(functional.gelu(self.inner(self.second_norm(x)), approximate="tanh"))
+
+    class Gpt(nn.Module):
+        """Embeddings, blocks, a norm, and logits."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.tokens, self.positions = tokens, positions
+            self.blocks = nn.Sequential(*(Block() for _ in range(4)))
+            self.norm = norm()
+
+        def forward(self, x: Any) -> Any:
+            """Returns logits."""
+            h = self.tokens(x) + self.positions(torch.arange(x.shape[1]))
+            return functional.linear(self.norm(self.blocks(h)), self.tokens.weight)
+
+    return Gpt()
 
 
 def run_torch(job: dict[str, Any], module: Any, loader: Any, ordered: Any) -> None:

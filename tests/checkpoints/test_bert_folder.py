@@ -34,8 +34,8 @@ def spoil_tensors(folder: Path, change) -> None:
     ("changes", "message"),
     [
         (
-            {"model_type": "roberta"},
-            r"is for 'roberta'; expected BERT or DistilBERT\. Pass the folder of such a model\.$",
+            {"model_type": "xlm-roberta"},
+            r"is for 'xlm-roberta'; expected BERT, DistilBERT or RoBERTa\. Pass the folder of one\.$",
         ),
         ({"architectures": ["RobertaModel"]}, r"is for 'RobertaModel'; expected BERT"),
         ({"is_decoder": True}, r"has is_decoder=True; expected False\. Pass the folder of a BERT encoder\.$"),

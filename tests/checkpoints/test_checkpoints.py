@@ -96,7 +96,7 @@ def test_the_path_selects_between_two_formats(two_formats, pieces, tmp_path):
     again = checkpoints.build("bert", folder)
     for one, two in zip(model.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
-    titles = r"Pass a Hugging Face folder of BERT or DistilBERT or a Hugging Face folder of ELECTRA\.$"
+    titles = r"Pass a Hugging Face folder of BERT, DistilBERT or RoBERTa or a Hugging Face folder of ELECTRA\.$"
     with pytest.raises(zoo.UsageError, match=rf"^'nowhere' is not a checkpoint that 'bert' supports\. {titles}"):
         zoo.datasets.load("commands").prepare("bert", weights="nowhere")
     with pytest.raises(

@@ -122,7 +122,8 @@ def test_safetensors_are_preferred_to_pickles(served, files):
     (files / "pytorch_model.bin").unlink()
     served.add("acme/tiny", files, "d" * 40)
     with pytest.raises(
-        zoo.UsageError, match=r"has no weights of a Hugging Face folder of BERT or DistilBERT \(it has .*tf_model\.h5\)"
+        zoo.UsageError,
+        match=r"has no weights of a Hugging Face folder of BERT, DistilBERT or RoBERTa \(it has .*tf_model\.h5\)",
     ):
         checkpoints.fetch("bert", "hf:acme/tiny")
 

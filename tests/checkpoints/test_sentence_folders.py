@@ -152,8 +152,8 @@ def test_other_modules_are_rejected(folder, kinds, message):
             {"model_type": "roberta"},
             r"is for 'roberta'; expected BERT or DistilBERT\. Pass the folder of",
         ),
-        ("config.json", {"model_type": "xlm-roberta"}, r"is for 'xlm-roberta'; expected BERT or DistilBERT"),
-        ("config.json", {"model_type": "mpnet"}, r"is for 'mpnet'; expected BERT or DistilBERT"),
+        ("config.json", {"model_type": "xlm-roberta"}, r"is for 'xlm-roberta'; expected BERT, DistilBERT or RoBERTa"),
+        ("config.json", {"model_type": "mpnet"}, r"is for 'mpnet'; expected BERT, DistilBERT or RoBERTa"),
     ],
 )
 def test_damaged_folders_and_other_architectures_are_rejected(folder, tmp_path, file, content, message):

@@ -24,6 +24,7 @@ import zoo
 from served_models import serving
 from zoo import storage
 from zoo.errors import UsageError
+from zoo.export.extras import card as cards
 from zoo.export.extras import request_examples
 from zoo.export.extras.card import check_figures, model_card
 from zoo.export.standalone import arrays
@@ -437,3 +438,11 @@ def test_the_c_program_of_a_card_compiles_and_predicts(run, image, tmp_path):
             np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
     wrong = subprocess.run([tmp_path / "request", "nowhere", "1"], capture_output=True, text=True)
     assert wrong.returncode == 1
+
+
+def test_generated_texts_cannot_end_their_block():
+    samples = [{"prompt": "Say", "seed": 0, "text": "a\n```\n# b\x00"}, {"prompt": "Say", "seed": 1, "text": "c"}]
+    lines = cards._samples_section({"samples": samples})
+    assert lines.count("Prompt:") == 1 and "the seeds 0, 1. None was chosen." in lines[2]
+    assert lines[lines.index("Seed 0:") :][:6] == ["Seed 0:", "", "````text", "a\n```\n# b\ufffd", "````", ""]
+    assert cards._samples_section({}) == []

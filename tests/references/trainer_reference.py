@@ -3,13 +3,15 @@
     python trainer_reference.py mlp IN.npz OUT.npz
     python trainer_reference.py bert IN.npz OUT.npz FOLDER
     python trainer_reference.py bert_loop IN.npz OUT.npz FOLDER
+    python trainer_reference.py gpt IN.npz OUT.npz FOLDER
 
 `mlp` is torch.optim.AdamW with transformers' linear schedule and clipping, on dense layers; `bert` is transformers' Trainer
 (which needs the package accelerate) on the BertForSequenceClassification in FOLDER, without dropout; `bert_loop` is the same
-by hand. IN.npz holds `options`, a JSON object (learning_rate, warmup_steps, weight_decay, adam_epsilon, clip_norm), and a
-batch per step, in order: for mlp `inputs` (steps, batch, features), `labels` (steps, batch) and the weights `kernel_0`,
-`bias_0`, ...; for BERT `token_ids`, `token_type_ids`, `padding_mask` (steps, batch, tokens) and `labels`. OUT.npz gets
-`losses` (steps,), float64, and for mlp the weights afterwards, under the same names.
+by hand; `gpt` is the Trainer on the GPT2LMHeadModel in FOLDER. IN.npz holds `options`, a JSON object (learning_rate,
+warmup_steps, weight_decay, adam_epsilon, clip_norm), and a batch per step, in order: for mlp `inputs` (steps, batch,
+features), `labels` (steps, batch) and the weights `kernel_0`, `bias_0`, ...; for BERT `token_ids`, `token_type_ids`,
+`padding_mask` (steps, batch, tokens) and `labels`; for GPT `input_ids` and `labels` (rows, tokens) of all batches, and
+`size`, the rows of a batch. OUT.npz gets `losses` (steps,), float64, and for mlp the weights afterwards, under these names.
 """
 
 from __future__ import annotations
@@ -83,11 +85,24 @@ def loop_bert(data, options, folder):
     return {"losses": train(list(model.parameters()), losses, options, len(batches))}
 
 
-def run_trainer(data, options, folder):
-    """Runs transformers' Trainer over the batches in the given order."""
-    batches, losses = batches_of(data), []
+def run_bert(data, options, folder):
+    batches = batches_of(data)
     size = len(batches[0]["labels"])
     rows = [{name: column[i] for name, column in batch.items()} for batch in batches for i in range(size)]
+    return run_trainer(open_bert(folder), rows, size, options)
+
+
+def run_gpt(data, options, folder):
+    nothing = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    model = transformers.GPT2LMHeadModel.from_pretrained(folder, **nothing)
+    columns = {name: torch.tensor(data[name], dtype=torch.long) for name in ("input_ids", "labels")}
+    rows = [{name: column[i] for name, column in columns.items()} for i in range(len(columns["labels"]))]
+    return run_trainer(model, rows, int(data["size"]), options)
+
+
+def run_trainer(model, rows, size, options):
+    """Runs transformers' Trainer over the rows in the given order."""
+    losses = []
 
     class Recording(transformers.Trainer):
         def compute_loss(self, *arguments, **named):
@@ -113,7 +128,7 @@ def run_trainer(data, options, folder):
             disable_tqdm=True,
             use_cpu=True,
         )
-        Recording(model=open_bert(folder), args=arguments, train_dataset=rows).train()
+        Recording(model=model, args=arguments, train_dataset=rows).train()
     return {"losses": losses}
 
 
@@ -123,6 +138,6 @@ if __name__ == "__main__":
     with np.load(source) as file:
         data = {name: file[name] for name in file.files}
     options = json.loads(str(data.pop("options")))
-    result = {"mlp": train_mlp, "bert": run_trainer, "bert_loop": loop_bert}[kind](data, options, *folder)
+    result = {"mlp": train_mlp, "bert": run_bert, "bert_loop": loop_bert, "gpt": run_gpt}[kind](data, options, *folder)
     result["losses"] = np.array(result["losses"], np.float64)
     np.savez(target, **result)

@@ -15,6 +15,7 @@ import pytest
 
 import zoo
 from zoo import checkpoints
+from zoo.checkpoints import byte_pair_files
 from zoo.datasets.batches import plain
 from zoo.training.data.user_data import wrap
 
@@ -93,6 +94,12 @@ def test_fifty_steps_equal_pytorch(images, tmp_path):
     assert furthest < 1e-4 and apart < 1e-4
 
 
+def skip_without_trainer():
+    found = "import importlib.util, sys; sys.exit(importlib.util.find_spec('accelerate') is None)"
+    if subprocess.run([torch_python(), "-c", found], check=False).returncode:
+        pytest.skip("Hugging Face's Trainer needs accelerate; type pip install accelerate where torch is")
+
+
 TINY_BERT = """
 import sys, torch, transformers
 torch.manual_seed(0)
@@ -107,9 +114,8 @@ transformers.BertForSequenceClassification(config).save_pretrained(sys.argv[1])
 @pytest.mark.parametrize("kind", ["bert", "bert_loop"])
 def test_fifty_steps_of_bert_equal_hugging_face(tmp_path, kind):
     """`bert` uses transformers' Trainer, which requires the package accelerate; `bert_loop` is a hand-written loop."""
-    found = "import importlib.util, sys; sys.exit(importlib.util.find_spec('accelerate') is None)"
-    if kind == "bert" and subprocess.run([torch_python(), "-c", found], check=False).returncode:
-        pytest.skip("Hugging Face's Trainer needs accelerate; type pip install accelerate where torch is")
+    if kind == "bert":
+        skip_without_trainer()
     subprocess.run([torch_python(), "-c", TINY_BERT, str(tmp_path / "bert")], capture_output=True, check=True)
     generator, size, tokens = np.random.default_rng(0), 16, 12
     lengths = generator.integers(4, tokens + 1, 50 * size)[:, np.newaxis]
@@ -129,3 +135,42 @@ def test_fifty_steps_of_bert_equal_hugging_face(tmp_path, kind):
         furthest = np.abs(torch["losses"] - losses).max()
     print(f"losses of {len(losses)} steps {furthest:.1e} apart")
     assert len(losses) == 50 and furthest < 1e-4
+
+
+TINY_GPT = """
+import sys, torch, transformers
+torch.manual_seed(0)
+config = transformers.GPT2Config(vocab_size=257, n_positions=17, n_embd=32, n_layer=2, n_head=2)
+transformers.GPT2LMHeadModel(config).save_pretrained(sys.argv[1])
+"""
+
+
+@needs_torch
+@pytest.mark.slow
+def test_fifty_steps_of_gpt_equal_hugging_face(tmp_path):
+    """The windows of a real training run, which begin at places of their own, in transformers' Trainer."""
+    skip_without_trainer()
+    folder = tmp_path / "gpt"
+    subprocess.run([torch_python(), "-c", TINY_GPT, str(folder)], capture_output=True, check=True)
+    byte_pair_files.write(folder, ())
+    # Hugging Face shifts the targets itself, so its rows have one token more.
+    chosen = {"weights": str(folder), "max_length": 16, "dropout": 0.0, "attention_dropout": 0.0}
+    prepared = zoo.datasets.load("spoken_sums").prepare("gpt", **chosen)
+    size = prepared.num_examples("train") // 50
+    seed = zoo.TrainConfig().seed
+    batches = list(prepared.batches("train", size, seed=seed, epoch=0).as_numpy_iterator())
+    ids, labels = [], []
+    for inputs, targets, weights in batches:
+        ids.append(np.concatenate([inputs["token_ids"], targets["next"][:, -1:]], axis=1))
+        wanted = np.where(weights["next"] > 0, targets["next"], -100)  # Hugging Face's number for no target
+        labels.append(np.concatenate([inputs["token_ids"][:, :1], wanted], axis=1))
+    rows = {"input_ids": np.concatenate(ids), "labels": np.concatenate(labels)}
+    options = {**OPTIONS, "learning_rate": 1e-3, "clip_norm": 1.0, "weight_decay": 0.01}
+    expected = run_reference("gpt", tmp_path, folder, options=options, size=size, **rows)
+    losses = losses_of(prepared.build(), prepared, size, options)
+    with np.load(expected) as torch:
+        first, last = torch["losses"][0], torch["losses"][-1]
+        assert len(losses) == len(torch["losses"]) >= 50 and last < first - 0.5
+        furthest = np.abs(torch["losses"] - losses)[:50].max()  # a smaller last batch has another share in the mean
+    print(f"losses of {len(losses)} steps {furthest:.1e} apart, {first:.3f} to {last:.3f}")
+    assert furthest < 1e-3

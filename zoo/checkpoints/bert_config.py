@@ -1,4 +1,4 @@
-"""Reads config.json of a Hugging Face folder of BERT or DistilBERT: sizes, settings and the classifier."""
+"""Reads config.json of a Hugging Face folder of BERT, DistilBERT or RoBERTa: sizes, settings and the classifier."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import storage
-from zoo.checkpoints import distilbert
+from zoo.checkpoints import distilbert, roberta
 from zoo.checkpoints.contract import Classifier
 from zoo.errors import UsageError, did_you_mean, one_line
 
@@ -57,9 +57,9 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     """Returns the settings of a folder's config.json as arguments of `build_bert_model`, without num_classes.
 
     Raises:
-        UsageError: config.json is missing, the model is neither BERT nor DistilBERT or is an unsupported variant (decoders,
-            relative positions, other activations, pruned or quantised weights), or a size or setting is missing or out of
-            range.
+        UsageError: config.json is missing, the model is neither BERT, DistilBERT nor RoBERTa or is an unsupported variant
+            (decoders, relative positions, other activations, pruned or quantised weights), or a size or setting is missing
+            or out of range.
 
     Example:
         >>> read_config("bert-base-uncased")["hidden_size"]
@@ -70,7 +70,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     others = [name for name in _architectures(file, config) if not name.startswith("Bert")]
     if kind != "bert" or others:
         raise UsageError(
-            f"{file} is for {others[0] if others else kind!r}; expected BERT or DistilBERT. Pass the folder of such a model."
+            f"{file} is for {others[0] if others else kind!r}; expected BERT, DistilBERT or RoBERTa. Pass the folder of one."
         )
     for key, expected in _OTHERWISE.items():
         if config.get(key, expected) not in (expected, None):
@@ -289,4 +289,4 @@ def _config(folder: str | Path) -> tuple[Path, dict[str, Any]]:
         raise UsageError(
             f"{file} holds {type(content).__name__}; expected settings by name. Replace it with a complete file."
         )
-    return file, distilbert.as_bert_config(content)
+    return file, roberta.as_bert_config(distilbert.as_bert_config(content))

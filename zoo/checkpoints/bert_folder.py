@@ -1,4 +1,4 @@
-"""Reads and writes folders of BERT in the format of Hugging Face's transformers, and reads those of DistilBERT.
+"""Reads and writes folders of BERT in the format of Hugging Face's transformers, and reads those of DistilBERT and RoBERTa.
 
 A folder holds config.json (`bert_config`), the weights (`tensor_files`: model.safetensors or pytorch_model.bin, whole or in
 shards) and the tokenizer (`wordpiece_files`).
@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import storage
-from zoo.checkpoints import bert_config, distilbert, sentence_modules, tensor_files, wordpiece_files
+from zoo.checkpoints import (
+    bert_config,
+    byte_pair_files,
+    distilbert,
+    roberta,
+    sentence_modules,
+    tensor_files,
+    wordpiece_files,
+)
 from zoo.checkpoints.bert_config import ACTIVATIONS
 from zoo.checkpoints.bert_tensors import Place, places
 from zoo.checkpoints.contract import CheckpointFormat, Repository, register_format
@@ -97,7 +105,8 @@ def load_weights(model: keras.Model, folder: str | Path, *, load_classifier: boo
         several = _kind(model) == _SEVERAL
         bert_config.check_classifier(folder, model.output_shape[-1], several=several, tags_words=is_tagger(model))
     tensors, file = tensor_files.read_tensors(folder)
-    set_weights(model, distilbert.as_bert_tensors(tensors), file, load_classifier=load_classifier)
+    found = roberta.as_bert_tensors(distilbert.as_bert_tensors(tensors), Path(folder))
+    set_weights(model, found, file, load_classifier=load_classifier)
 
 
 def set_weights(model: keras.Model, tensors: Mapping[str, np.ndarray], file: Path, *, load_classifier: bool) -> None:
@@ -300,7 +309,16 @@ def _config_of(model: keras.Model, labels: Sequence[str] | None) -> dict[str, An
 # --- The format -------------------------------------------------------------------------------------------------------
 
 
+_TEXT_TASKS = ("text_classification", "text_multilabel", "text_regression")
+
+
+def _preprocessors(folder: str | Path) -> dict[str, str] | None:
+    return dict.fromkeys(_TEXT_TASKS, roberta.PREPROCESSOR) if roberta.is_roberta(folder) else None
+
+
 def _read_preprocessing(folder: str | Path) -> dict[str, Any]:
+    if roberta.is_roberta(folder):
+        return dataclasses.asdict(roberta.read_tokens(folder))
     found = wordpiece_files.read_vocabulary(folder)
     return {"vocabulary": found.pieces, **dataclasses.asdict(found.rules)}
 
@@ -308,6 +326,8 @@ def _read_preprocessing(folder: str | Path) -> dict[str, Any]:
 def _save(
     model: keras.Model, folder: str | Path, preprocessing: Mapping[str, Any], labels: Sequence[str] | None
 ) -> Path:
+    if "merges" in preprocessing:
+        raise UsageError("A model of RoBERTa cannot be written as a folder. Pass a model of BERT.")
     tokenizer = {theirs: preprocessing[ours] for ours, theirs in wordpiece_files.SETTINGS.items()}
     targets = preprocessing.get("targets", {})
     for key, held, option in (("log", "logarithms", "log_values"), ("quantiles", "quantiles", "quantiles")):
@@ -322,7 +342,7 @@ def _save(
 register_format(
     CheckpointFormat(
         name="bert_folder",
-        title="a Hugging Face folder of BERT or DistilBERT",
+        title="a Hugging Face folder of BERT, DistilBERT or RoBERTa",
         recognises=bert_config.is_bert,
         load=lambda model, folder, classifier: load_weights(model, folder, load_classifier=classifier),
         read_arguments=lambda folder: {**bert_config.read_config(folder), **sentence_modules.pooling_of(folder)},
@@ -330,9 +350,12 @@ register_format(
         at_most=("max_length",),
         read_classifier=bert_config.read_classifier,
         read_preprocessing=_read_preprocessing,
+        preprocessors=_preprocessors,
         save=_save,
         repository=Repository(
-            ("bert", distilbert.TYPE), (*wordpiece_files.PATTERNS, *sentence_modules.PATTERNS), tensor_files.PATTERNS
+            ("bert", distilbert.TYPE, roberta.TYPE),
+            tuple({*wordpiece_files.PATTERNS, *byte_pair_files.PATTERNS, *sentence_modules.PATTERNS}),
+            tensor_files.PATTERNS,
         ),
     )
 )

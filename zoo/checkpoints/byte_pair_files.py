@@ -72,8 +72,7 @@ def read_merges(folder: Path) -> Merges:
     """
     file = folder / "merges.txt"
     if file.is_file():
-        content = storage.read_bytes(file, _LARGEST).decode("utf-8", "replace").split("\n")
-        lines: list[Any] = [line.split(" ") for line in content if line and not line.startswith("#version")]
+        lines: list[Any] = read_lines(file)
         vocabulary = folder / "vocab.json"
         numbers = config_files.read_json(vocabulary) if vocabulary.is_file() else None
     else:
@@ -85,15 +84,30 @@ def read_merges(folder: Path) -> Merges:
         model = config_files.read_json(file).get("model") or {}
         lines = [line.split(" ") if isinstance(line, str) else list(line) for line in model.get("merges") or ()]
         numbers = model.get("vocab")
+    merges = merges_of(file, lines)
+    _check_numbers(file, merges, lines, numbers)
+    return merges
+
+
+def read_lines(file: Path) -> list[list[str]]:
+    """Returns the parts of every line of a merges.txt."""
+    content = storage.read_bytes(file, _LARGEST).decode("utf-8", "replace").split("\n")
+    return [line.split(" ") for line in content if line and not line.startswith("#version")]
+
+
+def merges_of(file: Path, lines: Sequence[Sequence[str]]) -> Merges:
+    """Returns the pairs of the parts of lines, which are spelled in `letters`.
+
+    Raises:
+        UsageError: a line has no two parts, or one of other letters.
+    """
     back = dict(zip(letters(), byte_order(), strict=True))
     pairs = []
     for number, parts in enumerate(lines, 1):
         if len(parts) != 2 or not all(part and set(part) <= back.keys() for part in parts):
             raise UsageError(f"{file}: pair {number} is {' '.join(parts)!r:.60}; expected two parts. Replace the file.")
         pairs.append(tuple(bytes(back[letter] for letter in part) for part in parts))
-    merges = as_merges(pairs)  # type: ignore[arg-type]
-    _check_numbers(file, merges, lines, numbers)
-    return merges
+    return as_merges(pairs)  # type: ignore[arg-type]
 
 
 def _check_numbers(file: Path, merges: Merges, lines: Sequence[Sequence[str]], numbers: Any) -> None:

@@ -117,6 +117,8 @@ class CheckpointFormat:
         at_most: those of them that are upper bounds: a smaller model uses the first part of the weights.
         read_classifier: returns the classifier if it has one or several labels per example, otherwise None.
         read_preprocessing: returns arguments of the preprocessor, by the names of its `config()`, such as `vocabulary`.
+        preprocessors: returns the kinds of the preprocessors that the checkpoint's inputs need, by task, where they are not
+            those of the model; None if they are.
         is_complete: whether the model is useful without training and without a data set, such as a sentence encoder.
         save: `save(model, path, preprocessing, labels)` writes a trained model and returns the path. `preprocessing` is the
             `config()` of its preprocessor. `labels` are its class names, or None.
@@ -133,6 +135,7 @@ class CheckpointFormat:
     at_most: tuple[str, ...] = ()
     read_classifier: Callable[[Any], Classifier | None] = lambda path: None
     read_preprocessing: Callable[[Any], Mapping[str, Any]] = lambda path: {}
+    preprocessors: Callable[[Any], Mapping[str, str] | None] = lambda path: None
     is_complete: Callable[[Any], bool] = lambda path: False
     save: Save | None = None
     read_licence: Callable[[Any], str] = lambda path: "unknown"
@@ -184,6 +187,21 @@ class Checkpoint:
     def preprocessing(self) -> dict[str, Any]:
         """Returns the arguments of the preprocessor in the checkpoint, such as its vocabulary."""
         return dict(self.format.read_preprocessing(self.path))
+
+    def preprocessor(self, task: str) -> str | None:
+        """Returns the kind of the preprocessor that the checkpoint's inputs need for a task; None for that of the model.
+
+        Raises:
+            UsageError: there is none for this task.
+        """
+        found = self.format.preprocessors(self.path)
+        if found is None:
+            return None
+        if task not in found:
+            raise UsageError(
+                f"{self.path} cannot be used for {task}, only for {', '.join(found)}. Pass the folder of another model."
+            )
+        return found[task]
 
     def classifier(self) -> Classifier | None:
         """Returns the checkpoint's classifier if it has one or several labels per example, otherwise None."""

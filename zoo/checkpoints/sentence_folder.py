@@ -9,8 +9,17 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.checkpoints import bert_config, bert_folder, distilbert, sentence_modules, tensor_files, wordpiece_files
+from zoo.checkpoints import (
+    bert_config,
+    bert_folder,
+    distilbert,
+    roberta,
+    sentence_modules,
+    tensor_files,
+    wordpiece_files,
+)
 from zoo.checkpoints.contract import CheckpointFormat, Repository, register_format
+from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     import keras
@@ -23,6 +32,10 @@ def _modules(folder: str | Path) -> sentence_modules.Modules:
 
 def _read_arguments(folder: str | Path) -> dict[str, Any]:
     modules = _modules(folder)
+    if roberta.is_roberta(modules.body):
+        raise UsageError(
+            f"{modules.body} is for 'roberta'; expected BERT or DistilBERT. Pass the folder of such a sentence encoder."
+        )
     found = bert_config.read_config(modules.body)
     longest = min(found["max_length"], modules.max_length or found["max_length"])
     return {**found, "max_length": longest, "pooling": modules.pooling, "normalize": modules.normalize}

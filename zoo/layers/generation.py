@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
+from zoo import stop_strings
 from zoo.hashes import scrambled
 
 NONE = -1
@@ -14,7 +15,8 @@ NONE = -1
 _FAR = -1e9
 """Logit of a token that is not drawn. It is finite, because the difference of infinities is NaN."""
 
-_DRAWN = ("seed", "temperature", "top_k", "top_p", "repetition_penalty")
+DRAWN = ("seed", "temperature", "top_k", "top_p", "repetition_penalty")
+"""How tokens are drawn, each (batch,)."""
 
 Answer = dict[str, tf.Tensor]
 Ways = Mapping[str, tf.Tensor]
@@ -44,11 +46,12 @@ class Reader(Protocol):
 def generate(reader: Reader, *, greedily: bool = False) -> Callable[..., Answer]:
     """Returns a function that continues prompts: f(inputs, extras) -> tokens, log_probability, margins.
 
-    `inputs` holds `token_ids`, int32 (batch, tokens), and `extras` `lengths` and `max_new_tokens`, int32 (batch,), and for
-    draws `seed`, `temperature`, `top_k`, `top_p` and `repetition_penalty`, (batch,). `tokens`: int32 (batch, steps), -1
-    from the end on. `log_probability`: float32 (batch,), that of all generated tokens and the end, at temperature 1 and
-    without limits. `margins`: float32 (batch, steps), by how much each token was ahead of the next one, at most 1, and 0
-    after the end. Where a margin is as small as rounding, another processor may write another text from there on.
+    `inputs` holds `token_ids`, int32 (batch, tokens), and `extras` `lengths` and `max_new_tokens`, int32 (batch,), and those
+    of `DRAWN`; `stop`, string (batch, stops), and `pieces`, the bytes of every token, (vocabulary,), or of none if there are
+    no stop strings. `tokens`: int32 (batch, steps), -1 from the end on; a token that completes a stop string is the last one.
+    `log_probability`: float32 (batch,), that of all generated tokens and the end, at temperature 1 and without limits.
+    `margins`: float32 (batch, steps), by how much each token was ahead of the next one, at most 1, and 0 after the end. Where
+    a margin is as small as rounding, another processor may write another text from there on.
 
     A row's text depends only on its prompt, its seed and the other values of the row. It is the same in any batch.
     """
@@ -64,34 +67,38 @@ def generate(reader: Reader, *, greedily: bool = False) -> Callable[..., Answer]
             return (step < tf.reduce_max(most)) & tf.reduce_any(~ended)
 
         def body(step: tf.Tensor, ended: tf.Tensor, found: tf.Tensor, score: tf.Tensor, *rest: Any) -> Any:
-            margins, seen, logits, real, state = rest
+            margins, seen, waiting, logits, real, state = rest
             likely = tf.nn.log_softmax(logits)
-            chosen, margin = _first(logits if greedily else draws(penalised(logits, seen, ways), step, ways))
+            chosen, margin = first(logits if greedily else draws(penalised(logits, seen, ways), step, ways))
             score += tf.where(ended, 0.0, tf.gather(likely, chosen, batch_dims=1))
             now_ended = ended | (chosen == reader.end)
+            stopped = tf.zeros_like(ended)
+            if not greedily:
+                seen, waiting, stopped = _occurred(seen, waiting, chosen, now_ended, ways)
             found = tf.concat([found, tf.where(now_ended, NONE, chosen)[:, tf.newaxis]], axis=1)
             margins = tf.concat([margins, tf.where(ended, 0.0, margin)[:, tf.newaxis]], axis=1)
             real = tf.concat([real, tf.ones([rows, 1], tf.bool)], axis=1)
             logits, state = reader.step(chosen, lengths + step, real, state)
-            seen |= tf.one_hot(chosen, tf.shape(seen)[1], True, False)
-            return step + 1, now_ended | (step + 1 >= most), found, score, margins, seen, logits, real, state
+            done = now_ended | stopped | (step + 1 >= most)
+            return step + 1, done, found, score, margins, seen, waiting, logits, real, state
 
-        first = (
+        start = (
             tf.constant(0),
             tf.zeros([rows], tf.bool),
             tf.zeros([rows, 0], tf.int32),
             tf.zeros([rows]),
             tf.zeros([rows, 0]),
-            _occurring(prompts, real, tf.shape(logits)[1]),
+            occurring(prompts, real, tf.shape(logits)[1]),
+            tf.fill([rows], ""),
             logits,
             real,
             state,
         )
-        last = tf.while_loop(goes_on, body, first, shape_invariants=_invariants(first))
+        last = tf.while_loop(goes_on, body, start, shape_invariants=_invariants(start))
         return {"tokens": last[2], "log_probability": last[3], "margins": last[4]}
 
     def answer(inputs: Mapping[str, tf.Tensor], extras: Ways) -> Answer:
-        names = ("lengths", "max_new_tokens", *(() if greedily else _DRAWN))
+        names = ("lengths", "max_new_tokens", *(() if greedily else ("stop", "pieces", *DRAWN)))
         return search(inputs["token_ids"], {name: extras[name] for name in names})
 
     return answer
@@ -124,7 +131,7 @@ def draws(logits: tf.Tensor, step: tf.Tensor, ways: Ways) -> tf.Tensor:
 
     Args:
         logits: (batch, vocabulary).
-        step: number of the generated token from 0.
+        step: number of the generated token from 0, a scalar or (batch,).
         ways: `seed`, `temperature`, `top_k` and `top_p`, each (batch,).
 
     Example:
@@ -160,7 +167,24 @@ def penalised(logits: tf.Tensor, seen: tf.Tensor, ways: Ways) -> tf.Tensor:
     return tf.where(seen, tf.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
-def _occurring(tokens: tf.Tensor, real: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+def _occurred(
+    seen: tf.Tensor, waiting: tf.Tensor, chosen: tf.Tensor, ended: tf.Tensor, ways: Ways
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns which tokens occurred, the end of the text that may begin a stop string, and whether one was completed, after
+    one more token of each row."""
+
+    def with_stops() -> tuple[tf.Tensor, tf.Tensor]:
+        added = tf.where(ended, "", tf.gather(ways["pieces"], chosen))
+        _, waits, stopped = stop_strings.advance(waiting, added, ways["stop"])
+        return waits, stopped
+
+    seen |= tf.one_hot(chosen, tf.shape(seen)[1], True, False)
+    without = (waiting, tf.zeros_like(ended))
+    waiting, stopped = tf.cond(tf.size(ways["pieces"]) > 0, with_stops, lambda: without)
+    return seen, waiting, stopped
+
+
+def occurring(tokens: tf.Tensor, real: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """Returns whether each token occurs in each row, bool (batch, size)."""
     row = tf.zeros_like(tokens) + tf.range(tf.shape(tokens)[0])[:, tf.newaxis]
     counts = tf.scatter_nd(
@@ -169,7 +193,7 @@ def _occurring(tokens: tf.Tensor, real: tf.Tensor, size: tf.Tensor) -> tf.Tensor
     return counts > 0
 
 
-def _first(numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def first(numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the place of the largest number of each row, int32 (batch,), and by how much it is larger than the next one,
     above 0 and at most 1."""
     best, places = tf.math.top_k(numbers, 2)

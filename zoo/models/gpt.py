@@ -51,6 +51,19 @@ class Reader:
             caches.append(cache)
         return self._logits(x[:, 0]), caches
 
+    def pack(self, state: Any) -> tf.Tensor:
+        """Returns keys and values of every block as float32 (batch, 2 x blocks, heads, tokens, channels)."""
+        import tensorflow as tf
+
+        return tf.cast(tf.stack(tf.nest.flatten(state), axis=1), tf.float32)
+
+    def unpack(self, cache: tf.Tensor) -> Any:
+        """Returns keys and values of every block from the result of `pack`."""
+        import tensorflow as tf
+
+        parts = tf.unstack(tf.cast(cache, self._blocks[0].compute_dtype), 2 * len(self._blocks), axis=1)
+        return list(zip(parts[::2], parts[1::2], strict=True))
+
     def _logits(self, x: tf.Tensor) -> tf.Tensor:
         import tensorflow as tf
 
@@ -69,6 +82,20 @@ def make_greedy(model: keras.Model) -> Callable[..., dict[str, Any]]:
     from zoo.layers import generation
 
     return generation.generate(Reader(model), greedily=True)
+
+
+def make_prefill(model: keras.Model) -> Callable[..., dict[str, Any]]:
+    """Returns a function that reads prompts and draws the first token; see `zoo.layers.generation_steps.prefill`."""
+    from zoo.layers import generation_steps
+
+    return generation_steps.prefill(Reader(model))
+
+
+def make_step(model: keras.Model) -> Callable[..., dict[str, Any]]:
+    """Returns a function that draws the next token; see `zoo.layers.generation_steps.step`."""
+    from zoo.layers import generation_steps
+
+    return generation_steps.step(Reader(model))
 
 
 def make_score(model: keras.Model) -> Callable[..., dict[str, Any]]:
@@ -110,7 +137,14 @@ def options(situation: Situation) -> dict[str, Any]:
     features_layer="norm",
     preprocessing={"vocab_size": 8_000, "max_length": 256},
     data_arguments=(),
-    functions={"sample": make_sample, "greedy": make_greedy, "score": make_score},
+    functions={
+        "sample": make_sample,
+        "greedy": make_greedy,
+        "score": make_score,
+        "prefill": make_prefill,
+        "step": make_step,
+    },
+    levels=(("tokens", "positions"),),
     checkpoints=("gpt2_folder",),
     initial_arguments=("weights",),
     recommended_options=options,

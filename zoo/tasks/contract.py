@@ -139,6 +139,11 @@ class Signature:
         shown: how the outputs are printed.
         named: describes further outputs, whose names depend on the data, from the preprocessor.
         exists: whether a SavedModel has it, from the preprocessor, such as a search that needs a corpus.
+        state: names of outputs that only a signature which continues this one reads, such as the keys and values of earlier
+            tokens. The golden examples do not hold them; verification compares what follows from them.
+        continues: the signature whose outputs are the inputs of this one. Its own outputs have the same names, so that it can
+            be called again with them. Verification calls both several times.
+        parts_of: for such a signature, those whose `text` its own ones make, one after the other.
     """
 
     requests: tuple[str, ...]
@@ -150,6 +155,15 @@ class Signature:
     shown: Shown = Shown()
     named: Callable[[Any], Mapping[str, str]] = lambda preprocessor: {}
     exists: Callable[[Any], bool] = lambda preprocessor: True
+    state: tuple[str, ...] = ()
+    continues: str = ""
+    parts_of: tuple[str, ...] = ()
+
+    @property
+    def in_turn(self) -> dict[str, Any]:
+        """What zoo.json holds of a signature that is called in turn with another one; empty for others."""
+        found = {"state": list(self.state), "continues": self.continues, "parts_of": list(self.parts_of)}
+        return {name: value for name, value in found.items() if value}
 
     def described(self, preprocessor: Any) -> dict[str, str]:
         """Returns the description of each output by name, given the preprocessor."""

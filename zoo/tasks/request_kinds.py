@@ -45,6 +45,11 @@ def _read_ids(text: Any, entry: Mapping[str, Any]) -> list[bytes]:
     return [part.strip().encode("utf-8", "surrogateescape") for part in str(text).split(",")]
 
 
+def _read_texts(text: Any, entry: Mapping[str, Any]) -> list[bytes]:
+    """Returns texts that a command line separates by line breaks; \\n is a line break in a text."""
+    return [part.replace("\\n", "\n").encode("utf-8", "surrogateescape") for part in str(text).split("\n")]
+
+
 for _name, _kind in {
     "file": RequestKind(
         "FILE",
@@ -79,6 +84,7 @@ for _name, _kind in {
     "text": RequestKind(
         '"a text"', "text in UTF-8", suffixes=(".txt",), media=("text/plain", "text/csv"), open=_read_text
     ),
+    "texts": RequestKind("TEXT", "texts, each in a line of its own", read=_read_texts),
     "value": RequestKind(
         "ROWS.csv", "the value of a column", media=("text/csv",), read_rows=read_rows, read_columns=read_columns
     ),

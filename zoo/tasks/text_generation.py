@@ -21,11 +21,51 @@ _ANSWERS = {
 _SHOWN = Shown("text", ("text",))
 
 
+_WAYS = ("seed", "temperature", "top_k", "top_p", "repetition_penalty", "max_new_tokens", "stop")
+"""How a text is generated, besides the prompt."""
+_STATE = {
+    "cache": "keys and values of all tokens but the last one: (batch, 2 x blocks, heads, tokens, channels)",
+    "token_ids": "the tokens of the prompt and the text; where there is none, the number of tokens of the model",
+    "waiting": "bytes of the text that are a part of a character or of a stop string",
+    "written": "the number of generated tokens",
+    **dict.fromkeys(_WAYS, "as in the request"),
+}
+"""Outputs that only the next call reads."""
+_PARTS = {
+    "text": "the next part of the text, perhaps empty; all parts together are the text of `sample`",
+    "log_probability": "the log-probability of all tokens so far",
+    "margins": _ANSWERS["margins"],
+    "is_last": "whether the text ends here",
+    **_STATE,
+}
+
+
 def _answer(served: Served) -> dict[str, tf.Tensor]:
     outputs = served.outputs
     ids = outputs["tokens"]
-    written = {"text": served.preprocessor.to_text(ids), "tokens": served.preprocessor.each_text(ids)}
+    written = {
+        "text": served.preprocessor.to_text(ids, served.extras["stop"]),
+        "tokens": served.preprocessor.each_text(ids),
+    }
     return {**written, "log_probability": outputs["log_probability"], "margins": outputs["margins"]}
+
+
+def _begun(served: Served) -> dict[str, tf.Tensor]:
+    import tensorflow as tf
+
+    return _part(served, tf.fill(tf.shape(served.outputs["chosen"]), ""))
+
+
+def _continued(served: Served) -> dict[str, tf.Tensor]:
+    return _part(served, served.extras["waiting"])
+
+
+def _part(served: Served, waiting: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns the next part of each text with the state, given the bytes that wait."""
+    outputs = dict(served.outputs)
+    found = served.preprocessor.next_text(outputs.pop("chosen"), waiting, outputs["stop"], outputs["is_last"])
+    outputs["text"], outputs["waiting"], stopped = found
+    return {**outputs, "is_last": outputs["is_last"] | stopped}
 
 
 def _score(served: Served) -> dict[str, tf.Tensor]:
@@ -50,13 +90,24 @@ register_task(
         signatures={
             "serving_default": Signature(("text",), _answer, _ANSWERS, head="sample", shown=_SHOWN),
             "sample": Signature(
-                ("text", "seed", "temperature", "top_k", "top_p", "repetition_penalty", "max_new_tokens"),
+                ("text", *_WAYS),
                 _answer,
                 _ANSWERS,
                 head="sample",
                 shown=_SHOWN,
             ),
             "greedy": Signature(("text",), _answer, _ANSWERS, head="greedy", shown=_SHOWN),
+            "prefill": Signature(("text", *_WAYS), _begun, _PARTS, head="prefill", shown=_SHOWN, state=tuple(_STATE)),
+            "step": Signature(
+                ("log_probability", "is_last", *_STATE),
+                _continued,
+                _PARTS,
+                head="step",
+                shown=_SHOWN,
+                state=tuple(_STATE),
+                continues="prefill",
+                parts_of=("serving_default", "sample"),
+            ),
             "score": Signature(
                 ("text",),
                 _score,

@@ -11,6 +11,7 @@ import numpy as np
 
 from zoo import display
 from zoo.export.serving.protocols.raw_bodies import media_of
+from zoo.export.serving.protocols.streams import streamed
 from zoo.export.serving.values import Input
 from zoo.export.serving.version import SignatureInfo, Version
 
@@ -36,7 +37,12 @@ def described(version: Version) -> dict[str, Any]:
         "labels": version.labels,
         "golden": facts.get("golden", "real test examples"),
         "first": version.default,
-        "signatures": {name: _signature(info, facts, hints) for name, info in version.signatures.items()},
+        "streams": streamed(version),
+        "signatures": {
+            name: _signature(info, facts, hints)
+            for name, info in version.signatures.items()
+            if not info.entry.get("state")  # they are for programs
+        },
     }
 
 
@@ -143,4 +149,6 @@ def _finite(value: Any) -> Any:
     """Returns numbers for JSON; those that are not finite are missing values."""
     if isinstance(value, list):
         return [_finite(part) for part in value]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
     return None if isinstance(value, float) and not math.isfinite(value) else value

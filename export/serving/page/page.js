@@ -91,6 +91,10 @@ async function predict() {
   at("answer").classList.add("busy");
   const started = performance.now();
   try {
+    if (model.streams.includes(asked.name)) {
+      await stream(asked, row, started);
+      return;
+    }
     const response = await fetch(`v1/models/${encodeURIComponent(model.name)}:predict`, { method: "POST", headers, body: JSON.stringify(bodyOf(row)) });
     const text = await response.text();
     const spent = performance.now() - started;
@@ -111,6 +115,36 @@ async function predict() {
   } finally {
     at("answer").classList.remove("busy");
   }
+}
+
+async function stream(asked, row, started) {
+  const response = await fetch(`v1/models/${encodeURIComponent(model.name)}:stream`, { method: "POST", headers, body: JSON.stringify(bodyOf(row)) });
+  if (!response.ok) {
+    fail(JSON.parse(await response.text()).error);
+    return;
+  }
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "", rest = "", first = null;
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    if (asked !== signature) { // another signature was chosen meanwhile
+      await reader.cancel();
+      return;
+    }
+    const events = (rest + part.value).split("\n\n");
+    rest = events.pop();
+    for (const event of events) {
+      const content = JSON.parse(event.slice(event.indexOf("data: ") + 6));
+      if (content.error) {
+        fail(content.error);
+        return;
+      }
+      text += content.text;
+      first = first ?? performance.now() - started;
+    }
+    const answer = Object.fromEntries(asked.shown.outputs.map((name) => [name, text]));
+    at("answer").replaceChildren(...answerKinds.text(answer, asked.shown));
+  }
+  at("latency").textContent = `${first.toFixed(1)} ms to the first part, ${(performance.now() - started).toFixed(1)} ms in all`;
 }
 
 function fail(message) {

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 def options(situation: Situation) -> dict[str, Any]:
-    """Returns options for N-BEATS, chosen on validation splits: the weights of the best epoch are kept.
+    """Returns options for N-BEATS: training ends when the loss of the validation split no longer falls, and the weights of
+    its best epoch are kept.
 
     Example:
         >>> options(Situation("forecasting", 10_000, {}))["batch_size"]

@@ -285,6 +285,7 @@ def _write(
     with quiet.without_message("Assets written to"):
         tf.saved_model.save(served, str(directory), signatures=signatures, options=options)
     shutil.rmtree(assets)
+    publishing.fix_fingerprint(directory)
     extra = directory / artifact_paths.EXTRA
     extra.mkdir(exist_ok=True)
     arrays.save(extra / "golden.npz", golden, compress=True)

@@ -40,7 +40,9 @@ class _Pairs(tf.lookup.KeyValueTensorInitializer):
                 return ""  # TensorFlow generates a name
             content.update(f"{tensor.dtype.name} {known.size} ".encode())
             texts = known.dtype == object
-            content.update(b"".join(b"%d:%b" % (len(text), text) for text in known.ravel()) if texts else known.tobytes())
+            content.update(
+                b"".join(b"%d:%b" % (len(text), text) for text in known.ravel()) if texts else known.tobytes()
+            )
         return f"pairs_{content.hexdigest()}"
 
 

@@ -29,6 +29,7 @@ def export_published(
     *,
     corpus: str | None = None,
     golden: Any = None,
+    licence: str | None = None,
 ) -> Path:
     """Writes and verifies the SavedModel of a published classifier or text encoder, whose weights say all that a model needs.
 
@@ -44,6 +45,7 @@ def export_published(
         model: the registered model to build; None for the family or named size that fits the checkpoint.
         corpus: texts for the signature `search` of a text encoder: `lines:FILE`, or `csv:FILE` with the columns id and text;
             None for none.
+        licence: as in `zoo.export.save`; the weights have one of their own.
         golden: "generated" is the same as None; otherwise the same as `examples`.
 
     Returns:
@@ -107,6 +109,7 @@ def export_published(
         interface=interface,  # type: ignore[arg-type]  # it has what an export reads
         golden=GENERATED if given is None else None,
         runtimes=runtimes,
+        licence=licence,
     )
     return saved
 

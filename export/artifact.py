@@ -295,6 +295,8 @@ def _write(
     facts["served_weights_sha256"] = arrays.digest(content.weights)
     storage.write_json(extra / "zoo.json", facts)
     examples = {name: arrays.examples(golden, facts["signatures"], name)[0] for name in signatures}
+    if interface.statistics:
+        storage.write_json(extra / artifact_paths.STATISTICS, interface.statistics)
     write_warmup(directory, facts["model"]["name"], examples)
     for name, file in figures.items():
         shutil.copyfile(file, extra / f"{name}.png")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from sklearn.datasets import load_iris
+
 from zoo import lineage, lookup
 from zoo.errors import UsageError
 from zoo.scripts import cli
@@ -84,7 +85,7 @@ def test_a_command_leaves_out_where_and_how_it_ran():
 
 @pytest.mark.parametrize("licence", ["", "two\nlines", 3, "x" * 201])
 def test_invalid_licences_are_rejected(licence):
-    with pytest.raises(UsageError, match="The licence of the model is .* Pass a short text, such as Apache-2.0"):
+    with pytest.raises(UsageError, match=r"The licence of the model is .* Pass a short text, such as Apache-2\.0"):
         lineage.check_licence(licence)
 
 

@@ -93,7 +93,7 @@ def _are_numbers(values: Sequence[Any]) -> bool:
 
 def _numbers(values: Sequence[float]) -> dict[str, Any]:
     known = _known(values)
-    found: dict[str, Any] = {"count": len(values), "missing": 1 - len(known) / max(1, len(values))}
+    found: dict[str, Any] = {"count": len(values), "missing": (len(values) - len(known)) / max(1, len(values))}
     if not len(known):
         return {**found, "edges": [], "counts": []}
     edges = np.unique(np.quantile(known, _BINS))
@@ -122,7 +122,7 @@ def _texts(values: Sequence[Any]) -> dict[str, Any]:
     count = sum(known.values())
     # A text of one example could be private.
     frequent = {text: number for text, number in known.most_common(_MOST_CATEGORIES) if number > 1}
-    missing = 1 - count / max(1, len(values))
+    missing = (len(values) - count) / max(1, len(values))
     return {"count": len(values), "missing": missing, "counts": frequent, "other": count - sum(frequent.values())}
 
 

@@ -56,7 +56,11 @@ def of_artifact(
         ],
         "portable_signature": PORTABLE if PORTABLE in signatures else "predict",
         "signatures": {name: _describe(name, function, interface) for name, function in signatures.items()},
-        "metrics": {k: v for k, v in report.items() if isinstance(v, (int, str)) or _is_finite(v)},
+        "metrics": {
+            k: lineage.without_folders(v) if k == "data" else v
+            for k, v in report.items()
+            if isinstance(v, (int, str)) or _is_finite(v)
+        },
         "baseline": report.get("baseline"),
         "headline": report.get("headline", []),
         "lineage": {**lineage.of(model), "data": data if interface.splits else None},

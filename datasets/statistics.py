@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo.errors import UsageError
 from zoo.tasks import REQUEST_KINDS
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _BY_CHANCE = 3.0
 """A distance must be this many times what samples of equal data have by chance."""
 
 
-def measured(preprocessor: Preprocessor, requests: Mapping[str, Sequence[Any]]) -> Columns:
+def measured(preprocessor: Preprocessor, requests: Mapping[str, Any]) -> Columns:
     """Returns what is measured of requests.
 
     Args:
@@ -204,7 +205,9 @@ def _index(
 ) -> Change | None:
     if "edges" in before:
         if not _are_numbers(values):
-            raise ValueError(f"{name} had numbers and has texts")
+            raise UsageError(
+                f"{name} had numbers in training, and has texts. Correct them, or convert them to numbers."
+            )
         known = _known(values)
         expected, found = before["counts"], _binned(known, before["edges"])
         if not expected or not len(known):

@@ -99,7 +99,6 @@ def save(
     """
     base = publishing.folder_of(path)
     publishing.check_folder(base)
-    licence = lineage.check_licence(licence)
     require(runtimes)
     if (interface is None) == (examples is None):
         raise UsageError(
@@ -114,8 +113,7 @@ def save(
     elif class_names is not None or preprocessor is not None:
         raise UsageError("class_names and preprocessor belong to examples; the interface has its own. Leave them out.")
     interface = _fitting(model, interface)
-    if licence:
-        lineage.record_licence(model, licence)
+    lineage.record_licence(model, licence)
     check_figures(figures or {})
     serve = live.compiled_serve(interface.preprocessor)
     shown, origin = requests_to_publish(interface, golden)
@@ -123,12 +121,7 @@ def save(
     outputs = {k.removeprefix("answers/predict/"): v for k, v in held.items()}
     scores.check_probabilities(outputs, independent=interface.definition.objective.labels is not None)
     # A model with NaN outputs has no figure to compare; the verification names the output and the layer.
-    finite = all(
-        np.isfinite(values).all()
-        for name, values in held.items()
-        if name.startswith("answers/") and values.dtype.kind == "f"
-    )
-    if not finite:
+    if not (finite := _are_finite(held)):
         check_inputs(held)
     measured = accuracy.measure(model, interface, report or {}, serve) if finite else None
     contents = {"golden": held, "origin": origin, "report": report or {}, "figures": figures or {}}
@@ -146,6 +139,12 @@ def save(
             f"Cannot write a SavedModel to {base}: {one_line(error)}. Nothing was published. Free disk space or pass "
             "another folder, and try again."
         ) from error
+
+
+def _are_finite(golden: Mapping[str, np.ndarray]) -> bool:
+    """Whether all numbers in the outputs of golden examples are finite."""
+    outputs = (values for name, values in golden.items() if name.startswith("answers/"))
+    return all(np.isfinite(values).all() for values in outputs if values.dtype.kind == "f")
 
 
 def _publish_first(

@@ -78,12 +78,14 @@ def of(model: Any) -> dict[str, Any]:
 
 
 def record_licence(model: Any, licence: str | None, run_directory: Path | None = None) -> None:
-    """Records the licence of a model on it, and in the folder of its run.
+    """Records the licence of a model on it, and in the folder of its run; nothing for None.
 
     Raises:
         UsageError: it is not a short text of one line.
     """
-    found = {**of(model), "licence": check_licence(licence)}
+    if (checked := check_licence(licence)) is None:
+        return
+    found = {**of(model), "licence": checked}
     object.__setattr__(model, RECORD, found)  # as `zoo.copies.record`, which stands above
     if run_directory is not None:
         write(run_directory, found)
@@ -120,7 +122,7 @@ def command() -> str | None:
     called the package.
 
     Example:
-        >>> with typed(["zoo", "train", "--data", "csv:/home/ann/people.csv", "--quiet"]):
+        >>> with typed(["zoo", "train", "--data", "csv:/srv/ann/people.csv", "--quiet"]):
         ...     command()
         'zoo train --data csv:people.csv'
     """
@@ -174,7 +176,7 @@ def without_folders(value: Any) -> Any:
     """Returns JSON values with every path reduced to the name of its file or folder. A home folder becomes `~`.
 
     Example:
-        >>> without_folders({"name": "csv:/home/ann/people.csv", "columns": {"label": "km/h"}})
+        >>> without_folders({"name": "csv:/srv/ann/people.csv", "columns": {"label": "km/h"}})
         {'name': 'csv:people.csv', 'columns': {'label': 'km/h'}}
     """
     if isinstance(value, Mapping):

@@ -125,7 +125,8 @@ def monitor(
         return Drift(directory, len(values), int(known["examples"]), tuple(found))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
-            f"The statistics of {directory} do not fit the requests: {one_line(error, 120)}. Export the model again."
+            f"The statistics of {directory} do not fit the requests: {one_line(error, 120)}. Choose an intact artifact, or "
+            "export the model again."
         ) from error
 
 

@@ -19,7 +19,6 @@ from zoo.run_arguments import check_data, check_devices
 if TYPE_CHECKING:
     import keras
 
-    from zoo.datasets.interface import Interface
     from zoo.datasets.prepared import Prepared
     from zoo.export.verification import Verification
     from zoo.starting_point import StartFrom
@@ -140,7 +139,6 @@ def run(
     )
 
     from zoo import conclusions, evaluation, training
-    from zoo.datasets.interface import Interface
     from zoo.training.run_directory import in_use
 
     prepared, network, chief = ready.prepared, ready.network, ready.workers.chief
@@ -155,16 +153,13 @@ def run(
         return RunResult(directory, trained.history, {}, None, None, "", trained.model, prepared)
     network = trained.model
     with in_use(directory):
-        if licence:
-            lineage.record_licence(network, licence, directory)
+        lineage.record_licence(network, licence, directory)
         report = evaluation.evaluate_run(network, prepared, directory, verbose, baselines)
         concluded = conclusions.of_run(trained, prepared, config, report, directory, export=export)
         saved = verification = None
         if export:
-            interface = Interface.load(directory / "interface")
-            interface = dataclasses.replace(interface, training=training_options(config.to_dict(), directory))
             golden = prepared.golden if golden is None else golden
-            saved, verification = _export(network, interface, directory, report, golden, verbose)
+            saved, verification = _export(network, config, directory, report, golden, verbose)
     _say(concluded, verbose)
     return RunResult(directory, trained.history, report, saved, verification, _typed(prepared), network, prepared)
 
@@ -247,14 +242,17 @@ def begin(
 
 
 def _export(
-    network: keras.Model, interface: Interface, directory: Path, report: Mapping[str, Any], golden: Any, verbose: int
+    network: keras.Model, config: TrainConfig, directory: Path, report: Mapping[str, Any], golden: Any, verbose: int
 ) -> tuple[Path, Verification]:
     """Exports into the run and verifies. An existing version with the same content is verified again instead."""
     from zoo import evaluation
+    from zoo.datasets.interface import Interface
     from zoo.export import artifact, artifact_paths, raw_requests
     from zoo.export.extras.card import model_card
     from zoo.export.verification import Verification, verify
 
+    interface = Interface.load(directory / "interface")
+    interface = dataclasses.replace(interface, training=training_options(config.to_dict(), directory))
     report = {} if "failure" in report else report
     base = directory / "saved_model"
     numbers = artifact_paths.versions(base)

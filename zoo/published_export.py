@@ -76,12 +76,7 @@ def export_published(
         )
     task = _task_of(spec, classifier)
     kind = get_preprocessor(kind_for(spec, task))
-    make = getattr(kind, "without_data", None)
-    if make is None:
-        raise UsageError(
-            f"{weights} needs a data set to prepare its requests. Pass --data with a data set that has its classes, such as "
-            "csv:texts.csv."
-        )
+    make = _without_data(kind, weights)
     names = _class_names(weights, classifier, labels)
     situation = registry.Situation(task.name, 0, {"weights": checkpoint.weights})
     arguments = {**spec.recommended_arguments(situation), **checkpoint.arguments()}
@@ -112,6 +107,17 @@ def export_published(
         licence=licence,
     )
     return saved
+
+
+def _without_data(kind: Any, weights: str | Path) -> Any:
+    """Returns the function of a preprocessor that needs no data set."""
+    make = getattr(kind, "without_data", None)
+    if make is None:
+        raise UsageError(
+            f"{weights} needs a data set to prepare its requests. Pass --data with a data set that has its classes, such as "
+            "csv:texts.csv."
+        )
+    return make
 
 
 def _examples(examples: Any, golden: Any) -> Any:

@@ -37,13 +37,13 @@ def files(
     """
     model = model or f"models/{name}"
     for what, value, pattern, example in (
-        ("name", name, _NAME, "small letters, digits and -, such as digits"),
-        ("image", image, _IMAGE, "the name of an image, such as registry.example/digits:1"),
+        ("name", name, _NAME, "small letters, numbers and -, such as my-model"),
+        ("image", image, _IMAGE, "the name of an image, such as registry.example/my-model:1"),
         (
             "model",
             model,
             re.compile(r"[\w.\-/]+"),
-            "a relative folder of letters, digits and - . _ /, such as models/digits",
+            "a relative folder of letters, numbers and - . _ /, such as models/my-model",
         ),
         ("cpu", cpu, re.compile(r"[1-9]\d*m?|\d+\.\d+"), "a number of cores, such as 2 or 500m"),
         ("memory", memory, re.compile(r"[1-9]\d*(Mi|Gi|M|G)"), "an amount such as 2Gi"),

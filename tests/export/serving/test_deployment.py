@@ -72,10 +72,10 @@ def test_names_agree_between_the_files():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"name": "My_Digits"}, "The name is 'My_Digits'. Pass small letters, digits and -"),
+        ({"name": "My_Digits"}, "The name is 'My_Digits'. Pass small letters, numbers and -"),
         ({"name": "x\n  evil: 1"}, "The name is"),
         ({"image": "a b"}, "The image is 'a b'. Pass the name of an image"),
-        ({"model": "/root/x"}, "The model is '/root/x'. Pass a relative folder"),
+        ({"model": "/srv/x"}, "The model is '/srv/x'. Pass a relative folder"),
         ({"model": "a/../../x"}, "Pass a relative folder"),
         ({"memory": "2"}, "The memory is '2'. Pass an amount such as 2Gi"),
         ({"cpu": "fast"}, "The cpu is 'fast'. Pass a number of cores"),

@@ -19,6 +19,7 @@ from zoo.export.extras import verify_script
 from zoo.export.extras.card import check_figures, model_card
 from zoo.export.extras.request_examples import c_program
 from zoo.export.extras.warmup import write_warmup
+from zoo.export.graph import numbering
 from zoo.export.graph.forms import FORMS, MOST_ROUNDING, SERVED, CannotRebuild, Content, Form, allowing, forms_for
 from zoo.export.graph.signatures import by_input, model_inputs, served_model
 from zoo.export.raw_requests import check_inputs, requests_to_publish
@@ -285,6 +286,7 @@ def _write(
     with quiet.without_message("Assets written to"):
         tf.saved_model.save(served, str(directory), signatures=signatures, options=options)
     shutil.rmtree(assets)
+    numbering.renumber(directory)
     publishing.fix_fingerprint(directory)
     extra = directory / artifact_paths.EXTRA
     extra.mkdir(exist_ok=True)

@@ -39,6 +39,7 @@ def test_versions_have_the_documented_layout(base):
             "assets/labels.txt",
             "assets.extra/golden.npz",
             "assets.extra/request.c",
+            "assets.extra/statistics.json",
             "assets.extra/tf_serving_warmup_requests",
             "assets.extra/verification.json",
             "assets.extra/verify.py",

@@ -60,7 +60,7 @@ def test_sums_can_be_checked_with_sha256sum(base):
         ["sha256sum", "--check", "--strict", "assets.extra/SHA256SUMS"], cwd=base / "1", capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count(": OK\n") == 12
+    assert done.stdout.count(": OK\n") == 13
 
 
 def test_files_have_default_permissions(base):

@@ -62,6 +62,8 @@ class Interface:
         sample: up to 1,000 more real test examples, which are not stored in the artifact; None if there are none.
         pretrained: name, source, licence and SHA-256 of the published weights that the model was made from; empty if it was
             made from none.
+        statistics: statistics of the raw requests of training examples, see `sampling.describe_training`; empty if there are
+            none.
         training: the options of the training that are not the defaults. The run's config.yaml holds them, not this folder.
 
     Example:
@@ -81,6 +83,7 @@ class Interface:
     sample: Sample | None = None
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     pretrained: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    statistics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -133,6 +136,8 @@ class Interface:
             "pretrained": dict(self.pretrained),
             "data_sha256": self.fingerprint.sha256,
         }
+        if self.statistics:
+            storage.write_json(directory / _STATISTICS, self.statistics)
         storage.write_json(directory / "interface.json", content)
 
     @classmethod
@@ -180,9 +185,11 @@ class Interface:
             splits=content["splits"],
             sample=sample,
             pretrained=content.get("pretrained", {}),  # earlier versions had none
+            statistics=storage.read_record(known, {}, _RESTORE) if (known := directory / _STATISTICS).is_file() else {},
         )
 
 
+_STATISTICS = "statistics.json"
 _RESTORE = (
     "Put back a copy of the run's folder `interface`, or train the model again with overwrite=True (--overwrite)."
 )

@@ -18,7 +18,7 @@ from zoo.datasets.display import as_html, as_text
 from zoo.datasets.fingerprint import Fingerprint
 from zoo.datasets.interface import Interface, described, needed_plugins
 from zoo.datasets.preprocessing.base import Choices, Tensors
-from zoo.datasets.sampling import draw_sample, pick_examples
+from zoo.datasets.sampling import describe_training, draw_sample, pick_examples
 from zoo.datasets.split_reader import SplitReader
 from zoo.errors import UsageError
 from zoo.predictions import predict_split
@@ -325,6 +325,7 @@ class Prepared:
             },
             splits=self.fingerprint.splits,
             examples=examples,
+            statistics=describe_training(self._splits),
             sample=draw_sample(self._splits, examples) if self.task.score is not None else None,
             pretrained=registry.plain(self.pretrained),
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from zoo.datasets import statistics
 from zoo.datasets.batches import rectangular
 from zoo.datasets.interface import Examples, Sample
 from zoo.datasets.sources.labels import rarest
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 COUNT = 1_000
 SCAN = 10_000
 BYTES = 64 << 20
+_MOST_DESCRIBED = 50_000
 
 
 def draw_sample(splits: SplitReader, known: Examples) -> Sample | None:
@@ -45,6 +47,27 @@ def draw_sample(splits: SplitReader, known: Examples) -> Sample | None:
     order = np.random.default_rng(1).permutation(len(examples))  # so that the first n are a random sample too
     examples = [examples[i] for i in order]
     return Sample(preprocessor.to_requests(examples), targets_of(splits, examples, lost=True), whole)
+
+
+def describe_training(splits: SplitReader) -> dict[str, Any]:
+    """Returns statistics of the requests of random training examples, see `statistics.summarize`, as JSON values.
+
+    They are at most 1,000 examples and about 64 MiB, drawn from the first 50,000. The draw is the same every time.
+    """
+    split, preprocessor = splits.split("train"), splits.preprocessor
+    known = min(split.num_examples, _MOST_DESCRIBED)
+    chosen = np.sort(np.random.default_rng(0).permutation(known)[:COUNT])
+    accepts, examples, size = accepting(preprocessor), [], 0
+    for example in _at(split.dataset().take(known), chosen).as_numpy_iterator():
+        size += sum(_bytes(np.asarray(value)) for value in example.values())
+        if size > BYTES:
+            break
+        if accepts(example):
+            examples.append(example)
+    if not examples:
+        return {}
+    columns = statistics.measured(preprocessor, preprocessor.to_requests(examples))
+    return {"split": "train", "examples": len(examples), "inputs": statistics.summarize(columns)}
 
 
 def pick_examples(splits: SplitReader, count: int = 64) -> Examples:

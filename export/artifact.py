@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,17 +12,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo import copies, quiet, registry, scores, storage, tasks
-from zoo._version import __version__
+from zoo import lineage, quiet, registry, scores, storage
 from zoo.errors import UsageError, naming_arguments, one_line
-from zoo.export import accuracy, artifact_paths, live, publishing
+from zoo.export import accuracy, artifact_paths, live, metadata, publishing
 from zoo.export.extras import verify_script
 from zoo.export.extras.card import check_figures, model_card
 from zoo.export.extras.request_examples import c_program
 from zoo.export.extras.warmup import write_warmup
-from zoo.export.graph import request_checks
+from zoo.export.graph import numbering
 from zoo.export.graph.forms import FORMS, MOST_ROUNDING, SERVED, CannotRebuild, Content, Form, allowing, forms_for
-from zoo.export.graph.signatures import PORTABLE, by_input, model_inputs, served_model
+from zoo.export.graph.signatures import by_input, model_inputs, served_model
 from zoo.export.raw_requests import check_inputs, requests_to_publish
 from zoo.export.runtimes import runtimes as known_runtimes
 from zoo.export.runtimes.comparison import require
@@ -55,6 +52,7 @@ def save(
     figures: Mapping[str, str | Path] | None = None,
     runtimes: str | Sequence[str] = (),
     forms: Sequence[Form] | None = None,
+    licence: str | None = None,
     verbose: int = 1,
 ) -> Path:
     """Writes the next version of a SavedModel, verifies it, and publishes it only if the verification passes.
@@ -82,6 +80,7 @@ def save(
         runtimes: other runtimes that must agree: `openvino`, `onnxruntime`, `litert`, `c_api`. `zoo verify` requires
             them again.
         forms: ways to write the model, tried in order until one passes its verification.
+        licence: the licence of the model, such as Apache-2.0, for the model card and zoo.json.
         verbose: 1 prints a line at the start, 0 nothing.
 
     Returns:
@@ -115,6 +114,7 @@ def save(
     elif class_names is not None or preprocessor is not None:
         raise UsageError("class_names and preprocessor belong to examples; the interface has its own. Leave them out.")
     interface = _fitting(model, interface)
+    lineage.record_licence(model, licence)
     check_figures(figures or {})
     serve = live.compiled_serve(interface.preprocessor)
     shown, origin = requests_to_publish(interface, golden)
@@ -122,12 +122,7 @@ def save(
     outputs = {k.removeprefix("answers/predict/"): v for k, v in held.items()}
     scores.check_probabilities(outputs, independent=interface.definition.objective.labels is not None)
     # A model with NaN outputs has no figure to compare; the verification names the output and the layer.
-    finite = all(
-        np.isfinite(values).all()
-        for name, values in held.items()
-        if name.startswith("answers/") and values.dtype.kind == "f"
-    )
-    if not finite:
+    if not (finite := _are_finite(held)):
         check_inputs(held)
     measured = accuracy.measure(model, interface, report or {}, serve) if finite else None
     contents = {"golden": held, "origin": origin, "report": report or {}, "figures": figures or {}}
@@ -145,6 +140,12 @@ def save(
             f"Cannot write a SavedModel to {base}: {one_line(error)}. Nothing was published. Free disk space or pass "
             "another folder, and try again."
         ) from error
+
+
+def _are_finite(golden: Mapping[str, np.ndarray]) -> bool:
+    """Whether all numbers in the outputs of golden examples are finite."""
+    outputs = (values for name, values in golden.items() if name.startswith("answers/"))
+    return all(np.isfinite(values).all() for values in outputs if values.dtype.kind == "f")
 
 
 def _publish_first(
@@ -285,15 +286,19 @@ def _write(
     with quiet.without_message("Assets written to"):
         tf.saved_model.save(served, str(directory), signatures=signatures, options=options)
     shutil.rmtree(assets)
+    numbering.renumber(directory)
+    publishing.fix_fingerprint(directory)
     extra = directory / artifact_paths.EXTRA
     extra.mkdir(exist_ok=True)
     arrays.save(extra / "golden.npz", golden, compress=True)
-    facts = _facts(model, interface, signatures, report)
+    facts = metadata.of_artifact(model, interface, signatures, report)
     facts["form"], facts["golden"] = form.describe(content), origin
     facts["served_weights_sha256"] = arrays.digest(content.weights)
     storage.write_json(extra / "zoo.json", facts)
     called = [name for name, entry in facts["signatures"].items() if "continues" not in entry]
     examples = {name: arrays.examples(golden, facts["signatures"], name)[0] for name in called}
+    if interface.statistics:
+        storage.write_json(extra / artifact_paths.STATISTICS, interface.statistics)
     write_warmup(directory, facts["model"]["name"], examples)
     for name, file in figures.items():
         shutil.copyfile(file, extra / f"{name}.png")
@@ -309,85 +314,6 @@ def _labels_file(directory: Path, interface: Interface) -> Path | None:
     file = directory / "labels.txt"
     file.write_text("".join(f"{name}\n" for name in interface.class_names), encoding="utf-8")
     return file
-
-
-def _facts(
-    model: keras.Model, interface: Interface, signatures: Mapping[str, Any], report: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Returns the contents of zoo.json."""
-    return {
-        "format": 2,
-        "model": registry.without_initial_arguments(interface.build),
-        "parameters": model.count_params(),
-        "plugins": {plugin.name: plugin.sha256 for plugin in interface.plugins},
-        "task": interface.task,
-        "classes": interface.definition.classes,
-        "decided": interface.definition.recorded(copies.decided(model)),
-        "class_names": list(interface.class_names),
-        "types": "plain" if getattr(interface.preprocessor, "row_numbers", True) else "as in Keras",
-        "data": dict(interface.data),
-        "examples": {name: split["examples"] for name, split in interface.splits.items() if "examples" in split},
-        "training": registry.plain(interface.training),
-        "pretrained": dict(interface.pretrained),
-        "data_sha256": interface.fingerprint.sha256,
-        "preprocessor": {"kind": interface.preprocessor.kind, **interface.preprocessor.config()},
-        "limits": [
-            *interface.preprocessor.limits,
-            *request_checks.limits(interface.preprocessor, signatures["predict"]),
-        ],
-        "portable_signature": PORTABLE if PORTABLE in signatures else "predict",
-        "signatures": {name: _describe(name, function, interface) for name, function in signatures.items()},
-        "metrics": {k: v for k, v in report.items() if isinstance(v, (int, str)) or _is_finite(v)},
-        "baseline": report.get("baseline"),
-        "headline": report.get("headline", []),
-        "weights_sha256": weights_hash(model),
-        "written_by": {
-            "savedmodel-zoo": __version__,
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-            "python": platform.python_version(),
-        },
-    }
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, float) and math.isfinite(value)
-
-
-def _describe(name: str, function: Any, interface: Interface) -> dict[str, Any]:
-    """Returns a signature's entry in zoo.json: types, shapes, the kind of each input, and how its output is printed."""
-    requests = interface.preprocessor.requests
-    signature = interface.definition.signatures.get(name)
-    of_model = name in ("predict", PORTABLE)  # they take tensors of the model, not requests
-    texts = signature.described(interface.preprocessor) if signature else {}
-    shown = signature.shown if signature else tasks.Shown()
-    if signature and not shown.outputs:
-        shown = dataclasses.replace(shown, outputs=tuple(signature.named(interface.preprocessor)))
-
-    def spec(tensor: Any, **more: Any) -> dict[str, Any]:
-        return {"dtype": tensor.dtype.name, "shape": tensor.shape.as_list(), **{k: v for k, v in more.items() if v}}
-
-    described: Mapping[str, str] = getattr(interface.preprocessor, "described_inputs", {})
-
-    def input_spec(key: str, tensor: Any) -> dict[str, Any]:
-        raw = None if of_model else requests.get(key)  # model inputs may have the name of a request
-        if raw and not (signature and signature.continues):
-            found = spec(tensor, kind=raw.kind, description=raw.description, columns=dict(raw.columns))
-            return found if raw.default is None else {**found, "default": raw.default}
-        single = next(iter(described.values()), "") if len(described) == len(inputs) == 1 else ""  # of any name
-        kind = "text" if tensor.dtype == tf.string else "number"
-        return spec(tensor, kind=kind, description=described.get(key, single) if of_model else texts.get(key))
-
-    inputs, outputs = function.structured_input_signature[1], function.structured_outputs
-    if of_model:
-        texts = getattr(getattr(interface.preprocessor, "targets", None), "described_outputs", {})
-    return {
-        "inputs": {key: input_spec(key, tensor) for key, tensor in inputs.items()},
-        "outputs": {key: spec(tensor, description=texts.get(key)) for key, tensor in outputs.items()},
-        "shown": dataclasses.asdict(shown),
-        "golden": {"inputs": "inputs" if of_model else "requests", "answers": "predict" if of_model else name},
-        **(signature.in_turn if signature else {}),
-    }
 
 
 def _seal(directory: Path, verification: Verification) -> None:

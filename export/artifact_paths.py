@@ -13,6 +13,7 @@ from zoo.export.standalone import arrays, checks
 
 EXTRA = "assets.extra"
 SUMS = "SHA256SUMS"
+STATISTICS = "statistics.json"
 MOST_FILES = 10_000
 LARGEST = {
     Path("saved_model.pb"): 2 << 30,  # the limit of its format
@@ -20,6 +21,7 @@ LARGEST = {
     Path(EXTRA, SUMS): 4 << 20,
     Path(EXTRA, "zoo.json"): 64 << 20,
     Path(EXTRA, "verification.json"): 64 << 20,
+    Path(EXTRA, STATISTICS): 64 << 20,
     Path("assets", "labels.txt"): 64 << 20,
 }
 """Largest sizes in bytes of the files that are read whole."""

@@ -261,14 +261,25 @@ def _complete(
     for file in _companions(directory):
         if not (folder / file.name).exists():  # a third-party asset may have the name of the converted file
             shutil.copy(file, folder / file.name)
-    source = {"folder": "/".join(directory.absolute().parts[-2:]), "signature": name}
-    source["sha256"] = storage.sha256(directory / "saved_model.pb")
+    source = {**_origin(directory), "signature": name}
     content = {"source": source, "compared_with": _compared_with(converted, verdict), **verdict.to_dict()}
     storage.write_json(folder / "verification.json", content)
     storage.write_text(folder / "README.md", _readme(directory, to, name, converted, verdict))
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     sums = [f"{storage.sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
     storage.write_text(folder / artifact_paths.SUMS, "".join(sums))
+
+
+def _origin(directory: Path) -> dict[str, Any]:
+    """Returns what identifies a SavedModel: its version, hashes of its graph and of all its files, and the run's id."""
+    name, sums = directory.absolute().name, directory / artifact_paths.EXTRA / artifact_paths.SUMS
+    return {
+        "folder": "/".join(directory.absolute().parts[-2:]),
+        "version": int(name) if artifact_paths.is_version(name) else None,
+        "sha256": storage.sha256(directory / "saved_model.pb"),
+        "sha256sums_sha256": storage.sha256(sums) if sums.is_file() else None,
+        "run_id": (known_facts(directory).get("lineage") or {}).get("run_id"),
+    }
 
 
 def _readme(directory: Path, to: str, name: str, converted: Mapping[str, Any], verdict: Verification) -> str:
@@ -295,6 +306,7 @@ def _readme(directory: Path, to: str, name: str, converted: Mapping[str, Any], v
         f"# {_title(directory)} for {runtime.title}",
         "",
         f"`{runtime.file}` is the signature `{name}` of a SavedModel" + (f"; {' and '.join(fixed)}." if fixed else "."),
+        *([f"It was made from version {version}."] if (version := _origin(directory)["version"]) is not None else []),
         *(["Line n of `labels.txt`, counted from 0, is the label of class n."] if _has_labels(directory) else []),
         *(["`zoo.json` describes how to make the inputs from raw data."] if known_facts(directory) else []),
         "",

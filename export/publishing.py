@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import signal
 import threading
@@ -118,6 +119,21 @@ def flush(folder: Path) -> None:
     for file in (path for path in folder.rglob("*") if path.is_file()):
         with file.open("rb") as written:
             os.fsync(written.fileno())
+
+
+def fix_fingerprint(folder: Path) -> None:
+    """Replaces the random id in fingerprint.pb by a hash of the other files, so that equal SavedModels are equal byte by
+    byte."""
+    from tensorflow.core.protobuf import fingerprint_pb2
+
+    file = folder / "fingerprint.pb"
+    if not file.is_file():  # an option of TensorFlow
+        return
+    fingerprint = fingerprint_pb2.FingerprintDef.FromString(file.read_bytes())
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != file)
+    content = [[path.relative_to(folder).as_posix(), storage.sha256(path)] for path in files]
+    fingerprint.uuid = str(uuid.UUID(bytes=hashlib.sha256(repr(content).encode()).digest()[:16]).int)
+    file.write_bytes(fingerprint.SerializeToString(deterministic=True))
 
 
 def publish(temporary: Path, base: Path) -> Path:

@@ -23,6 +23,8 @@ COMMANDS = {
     "convert": "convert a SavedModel for ONNX Runtime, OpenVINO, LiteRT or other converters",
     "predict": "run a SavedModel on files, texts, series or ids",
     "serve": "serve SavedModels over HTTP, with a page to try them",
+    "deployment": "write a Dockerfile and manifests of Kubernetes and KServe for zoo serve",
+    "monitor": "compare requests with the training inputs of a SavedModel",
     "vocabulary": "train a WordPiece vocabulary on a data set or on text files",
     "cross-validate": "train once per fold, report mean and standard deviation",
     "tune": "search for the settings of a model on the validation split",

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import docstring_parser
 import jsonargparse
 
-from zoo import option_words
+from zoo import lineage, option_words
 from zoo.errors import UsageError, did_you_mean, one_line, printable
 from zoo.registry import families_with
 
@@ -47,6 +47,11 @@ class Parser(jsonargparse.ArgumentParser):
             help="Requests to publish as golden examples instead of test examples of the data: texts, paths of images, or a "
             ".npz file with an array per input; generated for requests that are made up; or test for test examples.",
         )
+
+    def add_licence(self) -> None:
+        """Adds `--licence`."""
+        text = "The licence of the model, such as Apache-2.0, for the model card and zoo.json."
+        self.add_argument("--licence", "--license", type=str | None, default=None, metavar="NAME", help=text)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raises `UsageError`, so that the error is one line and no usage text is printed."""
@@ -235,7 +240,7 @@ def run_command(main: Callable[[list[str]], int | None], argv: Sequence[str] | N
         if isinstance(stream, io.TextIOWrapper):  # names of classes may have letters that the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
     try:
-        with option_words.read_by(option_words.COMMAND):
+        with option_words.read_by(option_words.COMMAND), lineage.typed(["zoo", *words]):
             return main(words) or 0
     except UsageError as error:
         print(f"zoo: {printable(str(error))}", file=sys.stderr)

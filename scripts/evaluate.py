@@ -53,10 +53,10 @@ def command(argv: list[str]) -> int:
     print(json.dumps(report, ensure_ascii=False) if options.json else evaluation.summarize(report))
     if data is not None and folder is not None and not options.json:
         print(f"Report: {evaluation.report_file(report, folder)}")
-    return _check(evaluation.unmet(report, options.require), len(options.require), quiet=options.json)
+    return check_requirements(evaluation.unmet(report, options.require), len(options.require), quiet=options.json)
 
 
-def _check(failures: list[str], count: int, *, quiet: bool) -> int:
+def check_requirements(failures: list[str], count: int, *, quiet: bool) -> int:
     """Prints the requirements that are not met; returns the exit status."""
     for failure in failures:
         print(f"zoo: {failure}", file=sys.stderr)

@@ -55,6 +55,7 @@ def _parser() -> Parser:
         "SavedModel.",
     )
     parser.add_golden()
+    parser.add_licence()
     parser.add_argument(
         "--corpus",
         help="For text encoders: the texts that the signature search searches, lines:FILE, or csv:FILE with the columns id "
@@ -118,11 +119,17 @@ def _exported(options: Any) -> Path:
             runtimes,
             _labels(options.labels),
             golden=golden_of(options.golden),
+            licence=options.licence,
             **given,
         )
     else:
         saved = pipeline.export_run(
-            options.run_directory, options.path, runtimes, golden=golden_of(options.golden), corpus=options.corpus
+            options.run_directory,
+            options.path,
+            runtimes,
+            golden=golden_of(options.golden),
+            corpus=options.corpus,
+            licence=options.licence,
         )
     return saved
 
@@ -139,6 +146,7 @@ def _export_as_it_is(options: Any) -> Path:
         _labels(options.labels),
         corpus=options.corpus,
         golden=golden_of(options.golden),
+        licence=options.licence,
     )
 
 
@@ -171,6 +179,7 @@ def _export_keras_file(options: Any) -> Path:
         class_names=_labels(options.labels),
         golden=golden_of(options.golden),
         runtimes=asked_runtimes(options.runtimes),
+        licence=options.licence,
     )
 
 

@@ -123,6 +123,7 @@ def run_parser(argv: list[str], parser_of: Callable[[str], Parser]) -> tuple[Par
         help="Folder of a finished run, whose weights, vocabulary and options of the model the new run begins with.",
     )
     parser.add_golden(sections[_GOLDEN])
+    parser.add_licence()
     parser.add_plugins()
     add_baselines(parser)
     parser.add_argument("--no-export", action="store_true", help="Stop after the evaluation.")
@@ -199,6 +200,7 @@ def run_arguments(parser: Parser, names: Mapping[str, str | None], argv: list[st
         "run_directory": options.run_directory,
         "start_from": options.start_from,
         "golden": golden_of(options.golden),
+        "licence": options.licence,
         "export": not options.no_export,
         "overwrite": options.overwrite,
         "baselines": options.baselines,
@@ -228,7 +230,7 @@ def command(argv: list[str]) -> int:
     import zoo
 
     if options.dry_run:
-        print(zoo.preview(**{name: value for name, value in arguments.items() if name != "verbose"}))
+        print(zoo.preview(**{name: value for name, value in arguments.items() if name not in ("verbose", "licence")}))
         return 0
     if options.json:
         arguments |= {"verbose": 2, "callbacks": [_epoch_printer()]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import sys
 from typing import TYPE_CHECKING
@@ -49,8 +50,9 @@ def command(argv: list[str]) -> int:
 
 
 def as_json(verification: Verification) -> str:
-    """Returns a verdict as one line of JSON: the contents of verification.json, and the path."""
-    return json.dumps({"path": str(verification.path), **verification.to_dict()}, ensure_ascii=False)
+    """Returns a verdict as one line of JSON: the contents of verification.json, the path and the time."""
+    time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return json.dumps({"path": str(verification.path), "time": time, **verification.to_dict()}, ensure_ascii=False)
 
 
 def asked_runtimes(words: list[str]) -> str | list[str]:

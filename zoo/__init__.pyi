@@ -107,6 +107,7 @@ from .models.vit import build_vit_model as build_vit_model
 from .models.vit import build_vit_small_model as build_vit_small_model
 from .models.vit import build_vit_tiny_model as build_vit_tiny_model
 from .models.wide_deep import build_wide_deep_model as build_wide_deep_model
+from .monitoring import monitor as monitor
 from .pipeline import run as run
 from .plugins import list_plugins as list_plugins
 from .plugins import load_plugin as load_plugin

@@ -15,11 +15,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo import kernels
+from zoo import kernels, lineage
 from zoo.errors import UsageError, one_line
 
 _DECIDED = "_zoo_decided"
-_RECORDS = "_zoo_build", "_zoo_own", "_zoo_trained", "_zoo_input_names", _DECIDED
+_RECORDS = "_zoo_build", "_zoo_own", "_zoo_trained", "_zoo_input_names", _DECIDED, lineage.RECORD
 """Records of this package on a model, outside Keras's attribute tracking."""
 _OF_EVERY_LAYER = frozenset(vars(keras.layers.Layer())) | {"built", "name"}
 _TABLES = tf.lookup.StaticHashTable, tf.lookup.StaticVocabularyTable, tf.lookup.experimental.MutableHashTable

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import model_archive, plugins
+from zoo import lineage, model_archive, plugins
 from zoo.config import not_defaults
 from zoo.errors import UsageError
 
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 
 def load_model(file: Path) -> keras.Model:
-    """Loads a model that a run or `model.save` wrote, by `model_archive.load`, with what its task decided."""
+    """Loads a model that a run or `model.save` wrote, by `model_archive.load`, with what its task decided and its lineage."""
     from zoo import copies
     from zoo.training.run_directory import RESTORE_MODEL, decided
 
     model = model_archive.load(file, RESTORE_MODEL)
     if found := decided(file):
         copies.record_decided(model, found)
+    if found := lineage.read(file.parent):
+        copies.record(model, lineage.RECORD, found)
     return model
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import datasets, environment, option_words, registry, storage
+from zoo import datasets, environment, lineage, option_words, registry, storage
 from zoo.config import TrainConfig, as_config
 from zoo.errors import UsageError
 from zoo.finished_runs import finished, load_model, training_options
@@ -19,7 +19,6 @@ from zoo.run_arguments import check_data, check_devices
 if TYPE_CHECKING:
     import keras
 
-    from zoo.datasets.interface import Interface
     from zoo.datasets.prepared import Prepared
     from zoo.export.verification import Verification
     from zoo.starting_point import StartFrom
@@ -82,6 +81,7 @@ def run(
     verbose: int = 1,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     baselines: str | Sequence[str] = "all",
+    licence: str | None = None,
     **devices: Any,
 ) -> RunResult:
     """Trains, evaluates, exports and verifies. The same call resumes a run that was killed.
@@ -108,6 +108,7 @@ def run(
         verbose: 1 for progress bar and reports, 2 for a line per epoch, 0 for no output.
         callbacks: Keras callbacks for training.
         baselines: simple methods that the report compares the model with: "all" that apply, "none", or names.
+        licence: the licence of the model, such as Apache-2.0, which the run records for the model card and zoo.json.
         **devices: further arguments of `zoo.strategy`: cluster, task_index, cluster_timeout, gpu_memory_limit.
 
     Raises:
@@ -119,6 +120,7 @@ def run(
         (0.98..., PosixPath('runs/digits-cnn/saved_model/1'))
         >>> result = zoo.run("cnn", (x_train, y_train), test=(x_test, y_test), run_directory="runs/mine")
     """
+    licence = lineage.check_licence(licence)
     ready, directory = begin(
         model,
         data,
@@ -137,7 +139,6 @@ def run(
     )
 
     from zoo import conclusions, evaluation, training
-    from zoo.datasets.interface import Interface
     from zoo.training.run_directory import in_use
 
     prepared, network, chief = ready.prepared, ready.network, ready.workers.chief
@@ -152,14 +153,13 @@ def run(
         return RunResult(directory, trained.history, {}, None, None, "", trained.model, prepared)
     network = trained.model
     with in_use(directory):
+        lineage.record_licence(network, licence, directory)
         report = evaluation.evaluate_run(network, prepared, directory, verbose, baselines)
         concluded = conclusions.of_run(trained, prepared, config, report, directory, export=export)
         saved = verification = None
         if export:
-            interface = Interface.load(directory / "interface")
-            interface = dataclasses.replace(interface, training=training_options(config.to_dict(), directory))
             golden = prepared.golden if golden is None else golden
-            saved, verification = _export(network, interface, directory, report, golden, verbose)
+            saved, verification = _export(network, config, directory, report, golden, verbose)
     _say(concluded, verbose)
     return RunResult(directory, trained.history, report, saved, verification, _typed(prepared), network, prepared)
 
@@ -242,14 +242,17 @@ def begin(
 
 
 def _export(
-    network: keras.Model, interface: Interface, directory: Path, report: Mapping[str, Any], golden: Any, verbose: int
+    network: keras.Model, config: TrainConfig, directory: Path, report: Mapping[str, Any], golden: Any, verbose: int
 ) -> tuple[Path, Verification]:
     """Exports into the run and verifies. An existing version with the same content is verified again instead."""
     from zoo import evaluation
+    from zoo.datasets.interface import Interface
     from zoo.export import artifact, artifact_paths, raw_requests
     from zoo.export.extras.card import model_card
     from zoo.export.verification import Verification, verify
 
+    interface = Interface.load(directory / "interface")
+    interface = dataclasses.replace(interface, training=training_options(config.to_dict(), directory))
     report = {} if "failure" in report else report
     base = directory / "saved_model"
     numbers = artifact_paths.versions(base)
@@ -258,6 +261,7 @@ def _export(
     facts = storage.read_json(facts_file) if facts_file.is_file() else {}
     expected = {"weights_sha256": artifact.weights_hash(network), "data_sha256": interface.fingerprint.sha256}
     other = any(facts.get(name) != value for name, value in expected.items())
+    other = other or (facts.get("lineage") or {}).get("licence") != lineage.of(network).get("licence")
     if other or not raw_requests.publishes(newest, interface, golden):
         figures = evaluation.plot_files(report, directory, revealing=raw_requests.is_test(golden))
         newest = artifact.save(
@@ -279,10 +283,12 @@ def export_run(
     *,
     golden: Any = None,
     corpus: str | None = None,
+    licence: str | None = None,
 ) -> Path:
     """Exports a finished run to another folder. It needs neither the data set nor a network.
 
-    `runtimes` is as in `zoo.export.save`; `golden` is as in `zoo.run`; `corpus` is as in `corpus_search.with_corpus`.
+    `runtimes` is as in `zoo.export.save`; `golden` is as in `zoo.run`; `corpus` is as in `corpus_search.with_corpus`;
+    `licence` is as in `zoo.export.save`, by default the one that the run has recorded.
 
     Raises:
         UsageError: as in `open_run` and `zoo.export.save`.
@@ -297,7 +303,7 @@ def export_run(
     report = evaluation.read_report(report_file) if report_file.exists() else None
     golden = golden_of(Path(run_directory), golden)
     figures = evaluation.plot_files(report, run_directory, revealing=raw_requests.is_test(golden)) if report else {}
-    shown: dict[str, Any] = {"golden": golden, "report": report, "figures": figures}
+    shown: dict[str, Any] = {"golden": golden, "report": report, "figures": figures, "licence": licence}
     return artifact.save(model, path, interface=interface, runtimes=runtimes, **shown)
 
 
@@ -309,6 +315,7 @@ def export_checkpoint(
     labels: Sequence[str] | None = None,
     *,
     golden: Any = None,
+    licence: str | None = None,
     **data_arguments: Any,
 ) -> Path:
     """Exports a published classifier without training.
@@ -320,6 +327,7 @@ def export_checkpoint(
         runtimes: as in `zoo.export.save`.
         labels: the data's class names in the order of the checkpoint's classes; None for the names in the checkpoint.
         golden: as in `zoo.export.save`.
+        licence: as in `zoo.export.save`.
         **data_arguments: arguments of `zoo.datasets.load`.
 
     Raises:
@@ -359,7 +367,8 @@ def export_checkpoint(
         checkpoints.reorder_classes(model, found, source.class_names)
     copies.record_decided(model, prepared.decide(model))
     report = evaluation.evaluate(model, prepared)
-    return artifact.save(model, path, interface=prepared.interface, golden=golden, report=report, runtimes=runtimes)
+    shown: dict[str, Any] = {"golden": golden, "report": report, "licence": licence}
+    return artifact.save(model, path, interface=prepared.interface, runtimes=runtimes, **shown)
 
 
 def save_huggingface(run_directory: str | Path, folder: str | Path) -> Path:

@@ -29,6 +29,7 @@ def export_published(
     *,
     corpus: str | None = None,
     golden: Any = None,
+    licence: str | None = None,
 ) -> Path:
     """Writes and verifies the SavedModel of a published classifier or text encoder, whose weights say all that a model needs.
 
@@ -44,6 +45,7 @@ def export_published(
         model: the registered model to build; None for the family or named size that fits the checkpoint.
         corpus: texts for the signature `search` of a text encoder: `lines:FILE`, or `csv:FILE` with the columns id and text;
             None for none.
+        licence: as in `zoo.export.save`; the weights have one of their own.
         golden: "generated" is the same as None; otherwise the same as `examples`.
 
     Returns:
@@ -74,12 +76,7 @@ def export_published(
         )
     task = _task_of(spec, classifier)
     kind = get_preprocessor(kind_for(spec, task, checkpoint))
-    make = getattr(kind, "without_data", None)
-    if make is None:
-        raise UsageError(
-            f"{weights} needs a data set to prepare its requests. Pass --data with a data set that has its classes, such as "
-            "csv:texts.csv."
-        )
+    make = _without_data(kind, weights)
     names = _class_names(weights, classifier, labels)
     situation = registry.Situation(task.name, 0, {"weights": checkpoint.weights})
     arguments = {**spec.recommended_arguments(situation), **checkpoint.arguments()}
@@ -107,8 +104,20 @@ def export_published(
         interface=interface,  # type: ignore[arg-type]  # it has what an export reads
         golden=GENERATED if given is None else None,
         runtimes=runtimes,
+        licence=licence,
     )
     return saved
+
+
+def _without_data(kind: Any, weights: str | Path) -> Any:
+    """Returns the function of a preprocessor that needs no data set."""
+    make = getattr(kind, "without_data", None)
+    if make is None:
+        raise UsageError(
+            f"{weights} needs a data set to prepare its requests. Pass --data with a data set that has its classes, such as "
+            "csv:texts.csv."
+        )
+    return make
 
 
 def _examples(examples: Any, golden: Any) -> Any:

@@ -59,6 +59,7 @@ def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -
         *_signature_section(facts),
         *_request_section(facts, golden, place),
         *_limits_section(facts),
+        *_lineage_section(facts.get("lineage") or {}),
         "## Proof",
         "",
         f"`{extra}/golden.npz` contains {golden_source} and the trained model's outputs for them; whoever gets this folder "
@@ -109,6 +110,7 @@ def _head(facts: Mapping[str, Any], weights: str = "") -> list[str]:
     )
     arguments = ", ".join(f"`{k}={display.shortened(v)}`" for k, v in facts["model"]["arguments"].items())
     labels, labelled = facts["class_names"], []
+    licence = (facts.get("lineage") or {}).get("licence")  # not recorded by earlier versions
     if labels:
         shown = ", ".join(_escaped(label) for label in labels[:_MOST_CLASSES])
         more = f" and {len(labels) - _MOST_CLASSES:,} more" if len(labels) > _MOST_CLASSES else ""
@@ -136,6 +138,7 @@ def _head(facts: Mapping[str, Any], weights: str = "") -> list[str]:
         f"- Architecture: `{name}`" + (f" with {arguments}" if arguments else ", a custom model"),
         *of_data,
         *([f"- Weights: {_escaped(weights)}"] if weights else []),
+        *([f"- Licence of the model: {_escaped(licence)}"] if licence else []),
         *_pretrained(facts.get("pretrained")),
         *labelled,
         f"- Requirements: TensorFlow {written_by['tensorflow']}, with which it was written and verified, or newer; "
@@ -153,6 +156,22 @@ def _pretrained(facts: Mapping[str, Any] | None) -> list[str]:
     return [
         f"- Made from the published weights `{facts['source']}`, licence {_escaped(facts['licence'])}, SHA-256 {hashes}"
     ]
+
+
+def _lineage_section(lineage: Mapping[str, Any]) -> list[str]:
+    """Returns where the model comes from: run, command, seed, data, code, and the run that it started from."""
+    settings, data, code, parent = (lineage.get(key) or {} for key in ("settings", "data", "code", "parent"))
+    seed = (settings.get("config") or {}).get("seed")
+    lines = [
+        ("Run", f"`{lineage.get('run_id')}`, a hash of settings and data", lineage.get("run_id")),
+        ("Command", f"`{lineage.get('command')}`", lineage.get("command")),
+        ("Seed", f"{seed}; all settings are in `{artifact_paths.EXTRA}/zoo.json`", seed is not None),
+        ("SHA-256 of the prepared data", f"`{data.get('sha256')}`", data),
+        ("Commit of the code", f"`{code.get('commit')}`" + (", with changes" if code.get("dirty") else ""), code),
+        ("Started from", f"run `{parent.get('run_id')}`, weights `{parent.get('weights_sha256')}`", parent),
+    ]
+    found = [f"- {title}: {text}" for title, text, known in lines if known]
+    return ["## Lineage", "", *found, ""] if found else []
 
 
 def _metrics_section(facts: Mapping[str, Any]) -> list[str]:

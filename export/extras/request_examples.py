@@ -220,7 +220,7 @@ def c_arguments(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
         if _is_bytes(spec):
             words.append(_path(spec))
         elif spec["dtype"] == "string":
-            words.append(str((value or [""])[0]))
+            words += map(str, np.ravel(np.array(value or [""], object)).tolist())
         else:
             zeros = np.zeros([size or 2 for size in spec["shape"][1:]])
             plain = np.ravel(zeros if value is None else value).tolist()
@@ -239,6 +239,10 @@ def _example(values: np.ndarray | None, spec: Mapping[str, Any]) -> list[Any] | 
     """Returns the first golden example as a list of one element, shortened if it stays valid; None if it is too long."""
     if values is None:
         return None
+    if values.dtype == object and values.ndim > 1:  # lists of ids, padded with empty ones
+        texts = [part.decode("utf-8", "replace") for part in np.ravel(values[0]).tolist() if part]
+        shape = [size or -1 for size in spec["shape"][1:]]
+        return None if len(texts) > _MOST_NUMBERS else [np.array(texts or [""], object).reshape(shape).tolist()]
     if values.dtype == object:
         text = bytes(values[0]).decode("utf-8", "replace")
         cut = text[:_LONGEST_TEXT].rpartition(" ")[0] if len(text) > _LONGEST_TEXT else text

@@ -56,7 +56,7 @@ def write_warmup(directory: Path, model_name: str, examples: Mapping[str, Mappin
                 request.inputs[key].CopyFrom(_tensor(value[:rows]))
             log = prediction_log_pb2.PredictionLog()
             log.predict_log.request.CopyFrom(request)
-            records.write(log.SerializeToString())
+            records.write(log.SerializeToString(deterministic=True))  # maps are sorted by key
     return file
 
 

@@ -133,7 +133,7 @@ def known_facts(directory: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     kinds: dict[str, type] = {"model": dict, "task": str, "data": dict, "metrics": dict, "portable_signature": str}
-    kinds |= {"parameters": int, "signatures": dict}
+    kinds |= {"parameters": int, "signatures": dict, "lineage": dict}
     facts = facts if isinstance(facts, dict) else {}
     known = {name: facts[name] for name, kind in kinds.items() if isinstance(facts.get(name), kind)}
     model = known.get("model", {})

@@ -109,6 +109,7 @@ class GivenInterface:
     splits: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     pretrained: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    statistics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     plugins: Sequence[Plugin] = ()
     sample: None = None
     fingerprint: _NoData = _NoData()

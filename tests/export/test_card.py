@@ -292,6 +292,14 @@ def test_the_example_is_one_without_missing_numbers_if_there_is_any():
     assert request_examples.c_arguments(specs, golden) == "nan Ida"
 
 
+def test_lists_of_ids_are_shown_without_their_padding():
+    specs = {"history": {"dtype": "string", "kind": "ids", "shape": [None, None]}}
+    golden = {"history": np.array([[b"i7", b"i9", b""], [b"i8", b"", b""]], object)}
+    assert request_examples.python_request(specs, golden) == ['history=tf.constant([["i7", "i9"]])']
+    asked = request_examples.rest_request("history", specs, golden, "url")
+    assert json.loads(shlex.split(asked)[2]) == {"signature_name": "history", "instances": [["i7", "i9"]]}
+
+
 def test_long_values_are_truncated_or_omitted():
     words = " ".join(["word"] * 40)
     golden = {

@@ -33,6 +33,8 @@ class RequestKind:
             `zoo.tasks.row_files.read_columns`.
         read_items: for a kind with `read` and `has_format`, makes the examples of a table with several of them: the name and
             the value of each, and the names of columns that are not used; None for a file that holds one example.
+        measure: makes columns of numbers or texts by name of the values of an input, for statistics, see `request_measures`;
+            None for a kind of which nothing is measured.
     """
 
     placeholder: str
@@ -48,6 +50,7 @@ class RequestKind:
     read_rows: Callable[..., tuple[list[dict[str, Any]], list[str]]] | None = None
     read_columns: Callable[..., tuple[dict[str, Any], Any]] | None = None
     read_items: Callable[..., tuple[list[tuple[str, Any]], list[str]] | None] | None = None
+    measure: Callable[[Sequence[Any]], dict[str, list[Any]]] | None = None
 
 
 Format = Callable[[Mapping[str, Any], Any, Sequence[str], int], str]

@@ -9,6 +9,7 @@ from typing import Any
 from zoo import storage
 from zoo.errors import UsageError
 from zoo.tables.formats import TableFormat
+from zoo.tasks import request_measures as measures
 from zoo.tasks.kinds import RequestKind, register_request_kind
 from zoo.tasks.row_files import read_columns, read_rows
 from zoo.tasks.series_files import read_series, read_several
@@ -60,10 +61,11 @@ for _name, _kind in {
         suffixes=(".png", ".jpg", ".jpeg", ".bmp", ".gif"),
         media=("image/*", "application/octet-stream"),
         read=_read_file,
+        measure=measures.of_image,
     ),
-    "id": RequestKind("ID", "a string that is looked up unchanged", media=("text/plain",)),
-    "ids": RequestKind("ID,ID", "strings that are looked up unchanged", read=_read_ids),
-    "number": RequestKind("NUMBER", "numbers of any shape, for requests from programs"),
+    "id": RequestKind("ID", "a string that is looked up unchanged", media=("text/plain",), measure=measures.of_value),
+    "ids": RequestKind("ID,ID", "strings that are looked up unchanged", read=_read_ids, measure=measures.of_ids),
+    "number": RequestKind("NUMBER", "numbers of any shape, for requests from programs", measure=measures.of_numbers),
     "series": RequestKind(
         "FILE.csv",
         "numbers, one row per step",
@@ -73,6 +75,7 @@ for _name, _kind in {
         read=_read_series,
         has_format=True,
         read_items=_read_several,
+        measure=measures.of_series,
     ),
     "record": RequestKind(
         "RECORD",
@@ -82,11 +85,21 @@ for _name, _kind in {
         media=("application/octet-stream",),
     ),
     "text": RequestKind(
-        '"a text"', "text in UTF-8", suffixes=(".txt",), media=("text/plain", "text/csv"), open=_read_text
+        '"a text"',
+        "text in UTF-8",
+        suffixes=(".txt",),
+        media=("text/plain", "text/csv"),
+        open=_read_text,
+        measure=measures.of_text,
     ),
     "texts": RequestKind("TEXT", "texts, each in a line of its own", read=_read_texts),
     "value": RequestKind(
-        "ROWS.csv", "the value of a column", media=("text/csv",), read_rows=read_rows, read_columns=read_columns
+        "ROWS.csv",
+        "the value of a column",
+        media=("text/csv",),
+        read_rows=read_rows,
+        read_columns=read_columns,
+        measure=measures.of_value,
     ),
 }.items():
     register_request_kind(_name, _kind)

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from zoo import copies, storage
+from zoo import copies, lineage, storage
 from zoo.config import read_yaml, to_yaml
 from zoo.errors import UsageError, one_line
 from zoo.training.other_settings import reject_other_settings
@@ -69,6 +69,7 @@ class RunDirectory:
                 self.path, existing, settings, same_data=interface is not None and not changes, untyped=untyped
             )
             self._reject_other_data(existing, changes)
+        self.lineage = lineage.read(self.path) if self._resumes else lineage.started(settings, self._data_sha256)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._take_lock()
@@ -100,6 +101,8 @@ class RunDirectory:
             settings = {k: v for k, v in self._settings.items() if k != "data_sha256"}
             storage.write_text(self.config_file, self._head + to_yaml(settings))
             storage.write_json(self._settings_file, self._settings)
+            if not self._resumes:
+                lineage.write(self.path, self.lineage)
             if self._interface is not None and not self._resumes:
                 self._interface.save(self.interface)
 

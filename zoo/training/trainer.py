@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from zoo import environment, recommended
+from zoo import copies, environment, lineage, recommended
 from zoo.config import TrainConfig, as_config
 from zoo.errors import UsageError, naming_arguments
 from zoo.tasks import model_input
@@ -136,6 +136,8 @@ def train(
                 untyped=_untyped(given, data),
             )
             open_parts.enter_context(closing(directory))
+        own = None if data.interface is None else data.interface.fingerprint.sha256
+        copies.record(model, lineage.RECORD, directory.lineage if directory else lineage.started(settings, own))
         loop = Loop(computation, adaptations, selection, directory, workers, callbacks, verbose)
         return open_parts.enter_context(closing(loop)).run()
 

@@ -25,7 +25,7 @@ from zoo.tuning.space import Dimension, search_space
 from zoo.tuning.tuned import Tuned, line
 
 _OF_TRIALS = ("model_arguments", "start_from")
-_OF_FINAL = ("export", "golden", "baselines", "callbacks")
+_OF_FINAL = ("export", "golden", "licence", "baselines", "callbacks")
 
 
 @dataclasses.dataclass(frozen=True)

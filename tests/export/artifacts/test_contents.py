@@ -39,6 +39,7 @@ def test_versions_have_the_documented_layout(base):
             "assets/labels.txt",
             "assets.extra/golden.npz",
             "assets.extra/request.c",
+            "assets.extra/statistics.json",
             "assets.extra/tf_serving_warmup_requests",
             "assets.extra/verification.json",
             "assets.extra/verify.py",
@@ -59,7 +60,7 @@ def test_sums_can_be_checked_with_sha256sum(base):
         ["sha256sum", "--check", "--strict", "assets.extra/SHA256SUMS"], cwd=base / "1", capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count(": OK\n") == 12
+    assert done.stdout.count(": OK\n") == 13
 
 
 def test_files_have_default_permissions(base):

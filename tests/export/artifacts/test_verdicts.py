@@ -52,7 +52,7 @@ def test_a_published_artifact_passes_verification(base):
         ).sum()
     )
     for line in (
-        "ok SHA256SUMS 12 files unchanged",
+        "ok SHA256SUMS 13 files unchanged",
         "ok clean process neither keras nor zoo can be imported there",
         "ok serving_default class_name, batch 64 0 of 64 differ",
         f"ok serving_default, accuracy {right} of 64 correct, trained model {right}",

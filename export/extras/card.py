@@ -12,6 +12,7 @@ from zoo import display, storage
 from zoo.errors import UsageError
 from zoo.export import artifact_paths
 from zoo.export.extras import request_examples
+from zoo.export.extras.lineage_section import lineage_section
 from zoo.export.standalone import arrays
 
 _MOST_CLASSES = 10
@@ -59,7 +60,7 @@ def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -
         *_signature_section(facts),
         *_request_section(facts, golden, place),
         *_limits_section(facts),
-        *_lineage_section(facts.get("lineage") or {}),
+        *lineage_section(facts.get("lineage") or {}),
         "## Proof",
         "",
         f"`{extra}/golden.npz` contains {golden_source} and the trained model's outputs for them; whoever gets this folder "
@@ -156,22 +157,6 @@ def _pretrained(facts: Mapping[str, Any] | None) -> list[str]:
     return [
         f"- Made from the published weights `{facts['source']}`, licence {_escaped(facts['licence'])}, SHA-256 {hashes}"
     ]
-
-
-def _lineage_section(lineage: Mapping[str, Any]) -> list[str]:
-    """Returns where the model comes from: run, command, seed, data, code, and the run that it started from."""
-    settings, data, code, parent = (lineage.get(key) or {} for key in ("settings", "data", "code", "parent"))
-    seed = (settings.get("config") or {}).get("seed")
-    lines = [
-        ("Run", f"`{lineage.get('run_id')}`, a hash of settings and data", lineage.get("run_id")),
-        ("Command", f"`{lineage.get('command')}`", lineage.get("command")),
-        ("Seed", f"{seed}; all settings are in `{artifact_paths.EXTRA}/zoo.json`", seed is not None),
-        ("SHA-256 of the prepared data", f"`{data.get('sha256')}`", data),
-        ("Commit of the code", f"`{code.get('commit')}`" + (", with changes" if code.get("dirty") else ""), code),
-        ("Started from", f"run `{parent.get('run_id')}`, weights `{parent.get('weights_sha256')}`", parent),
-    ]
-    found = [f"- {title}: {text}" for title, text, known in lines if known]
-    return ["## Lineage", "", *found, ""] if found else []
 
 
 def _metrics_section(facts: Mapping[str, Any]) -> list[str]:

@@ -76,7 +76,7 @@ def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -
 
 def _samples_section(report: Mapping[str, Any]) -> list[str]:
     """Returns the texts that the model wrote for the report, as they are; empty for other models."""
-    if not (samples := report.get("samples")):
+    if not (samples := report.get("generated")):
         return []
     seeds = ", ".join(str(sample["seed"]) for sample in samples)
     lines = [

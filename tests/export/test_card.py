@@ -450,7 +450,7 @@ def test_the_c_program_of_a_card_compiles_and_predicts(run, image, tmp_path):
 
 def test_generated_texts_cannot_end_their_block():
     samples = [{"prompt": "Say", "seed": 0, "text": "a\n```\n# b\x00"}, {"prompt": "Say", "seed": 1, "text": "c"}]
-    lines = cards._samples_section({"samples": samples})
+    lines = cards._samples_section({"generated": samples})
     assert lines.count("Prompt:") == 1 and "the seeds 0, 1. None was chosen." in lines[2]
     assert lines[lines.index("Seed 0:") :][:6] == ["Seed 0:", "", "````text", "a\n```\n# b\ufffd", "````", ""]
     assert cards._samples_section({}) == []

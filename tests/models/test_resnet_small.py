@@ -47,7 +47,7 @@ def test_the_network_equals_numpy(shape):
     y = both(np.maximum(both(x, "block_1_1"), 0), "block_1_2")
     x = np.maximum(x + y, 0)
     y = both(np.maximum(both(x, "block_2_1"), 0), "block_2_2")
-    x = np.maximum(both(x, "block_2_shortcut") + y, 0).mean(axis=(1, 2))
+    x = np.maximum(both(x[:, ::2, ::2], "block_2_shortcut") + y, 0).mean(axis=(1, 2))
     kernel, bias = model.get_layer("probabilities").get_weights()
     scores = np.exp(x @ kernel + bias)
     expected = scores / scores.sum(axis=1, keepdims=True)

@@ -100,11 +100,10 @@ def test_warm_up_as_long_as_the_run_is_rejected():
         make_learning_rate(zoo.TrainConfig(warmup_fraction=0.9), 3)
     with pytest.raises(zoo.UsageError, match=r"warmup_steps=30 covers all 20 steps.*Pass less, such as 2"):
         make_learning_rate(zoo.TrainConfig(warmup_steps=30), 20)
+    with pytest.raises(zoo.UsageError, match=r"of this run, which has one step\. Leave the warm-up out, or pass more"):
+        make_learning_rate(zoo.TrainConfig(warmup_steps=1), 1)
+    assert make_learning_rate(zoo.TrainConfig(warmup_fraction=0.1), 1) == 0.001, "a part of one step is none"
     for options in ({"warmup_fraction": 0.1}, {"warmup_steps": 1}):  # the values that messages suggest for longer runs
-        with pytest.raises(
-            zoo.UsageError, match=r"of this run, which has one step\. Leave the warm-up out, or pass more"
-        ):
-            make_learning_rate(zoo.TrainConfig(**options), 1)
         assert make_learning_rate(zoo.TrainConfig(**options), 2).warmup_steps == 1
 
 

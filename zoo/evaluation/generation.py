@@ -116,7 +116,7 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     baseline = {"name": _BASELINE, **{key: baseline[key] for key in baseline if key != "accuracy"}}
     samples = _samples(model, data, split)
     intervals = window_intervals(losses, right, window, sizes[tokens])
-    return {**report, "num_tokens": len(tokens), "baseline": baseline, "intervals": intervals, "samples": samples}
+    return {**report, "num_tokens": len(tokens), "baseline": baseline, "intervals": intervals, "generated": samples}
 
 
 def _stream(data: Prepared, split: str) -> np.ndarray:

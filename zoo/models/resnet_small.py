@@ -83,7 +83,11 @@ def build_resnet_small_model(
         name, strides = f"block_{i}", 1 if i == 1 else 2
         y = layers.Activation("relu", name=f"{name}_1_relu")(convolution(x, count, 3, strides, f"{name}_1"))
         y = convolution(y, count, 3, 1, f"{name}_2")
-        shortcut = x if i == 1 else convolution(x, count, 1, strides, f"{name}_shortcut")
+        shortcut = x
+        if i > 1:
+            # A convolution of 1x1 with strides takes the same places; its gradient by oneDNN fails for some sizes of a batch.
+            places = layers.MaxPooling2D(1, strides, "same", name=f"{name}_places")(x)
+            shortcut = convolution(places, count, 1, 1, f"{name}_shortcut")
         x = layers.Activation("relu", name=f"{name}_relu")(layers.Add(name=f"{name}_add")([y, shortcut]))
     x = layers.GlobalAveragePooling2D(name="features")(x)
     if dropout:

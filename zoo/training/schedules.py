@@ -75,6 +75,8 @@ def make_learning_rate(config: TrainConfig, total_steps: int) -> float | WarmupS
         UsageError: the warm-up is longer than the run.
     """
     warmup_steps = config.warmup_steps or math.ceil(config.warmup_fraction * total_steps)
+    if config.warmup_fraction and total_steps == 1:
+        warmup_steps = 0  # a part of one step is none
     if config.schedule == "constant" and not warmup_steps:
         return float(config.learning_rate)  # Keras takes no whole numbers
     if warmup_steps >= total_steps:

@@ -136,7 +136,8 @@ def train(
                 untyped=_untyped(given, data),
             )
             open_parts.enter_context(closing(directory))
-        own = None if data.interface is None else data.interface.fingerprint.sha256
+        # Not the interface, which holds examples of the data and takes seconds to make.
+        own = getattr(getattr(data, "fingerprint", None), "sha256", None)
         copies.record(model, lineage.RECORD, directory.lineage if directory else lineage.started(settings, own))
         loop = Loop(computation, adaptations, selection, directory, workers, callbacks, verbose)
         return open_parts.enter_context(closing(loop)).run()

@@ -225,7 +225,7 @@ def test_tfds_splits_are_derived_from_the_source(data_dir, name, sizes, origins)
         ),
         (
             "drawn_nameless",
-            r"holds image: Image; expected exactly one .* ClassLabel. Known to work: adult, baskets, bike_sharing, bike_",
+            r"holds image: Image; expected exactly one .* ClassLabel. Known to work: adult, baskets, bccd_cells, bike_",
         ),
         ("drawn_deep", r"holds image: Image, label: ClassLabel; expected exactly one uint8 Image or"),
         ("drawn_test_only", r"has the splits test; expected one named train. Choose another data set.$"),

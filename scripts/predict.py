@@ -18,42 +18,9 @@ from zoo.tables.formats import OPTIONS
 
 def command(argv: list[str]) -> int:
     """Parses the options, predicts with the SavedModel alone and prints one line per input."""
-    parser = Parser(
-        "predict", "Run a SavedModel on inputs and print its outputs. Only the SavedModel is used, not the Keras model."
-    )
-    parser.add_argument("path", help="A version folder, its parent folder, or a run directory.")
-    parser.add_argument(
-        "inputs",
-        nargs="+",
-        help="Image files for an image model; quoted texts for a text model, or CSV files with their column; CSV files with "
-        "one row per step for a series model, or one row per example for a table; user ids for a recommender. A folder means "
-        "all files in it. Separate the two texts of a pair by a "
-        "tab: $'one\\tother' in a shell.",
-    )
-    parser.add_argument("--top", type=int, default=1, help="Number of labels to print per input.")
-    parser.add_argument("--signature", default="serving_default", help="Signature of the SavedModel to call.")
-    parser.add_argument(
-        "--settings",
-        help="Further inputs of the signature as JSON, such as '{\"temperature\": 0.5}', the same for all.",
-    )
-    parser.add_argument("--json", action="store_true", help="Print one JSON object per line, with every output.")
-    parser.add_argument(
-        "--output",
-        type=str | None,
-        default=None,
-        help="Write the answers for files of any size to this file, .parquet, .csv or .jsonl, instead of printing them. The "
-        "inputs are folders, or CSV, Parquet, JSON lines and TFRecord files. A command that was interrupted goes on if it is "
-        "called again.",
-    )
-    for name, text in {
-        "batch_size": "With --output: rows that are computed together, by default 256, and 64 for files.",
-        "workers": "With --output: processes, by default one for each core, at most 8.",
-    }.items():
-        spellings = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
-        parser.add_argument(*spellings, type=int | None, default=None, help=text)
-    _add_format(parser)
-    parser.add_plugins()
-    options = parser.parse(load_plugins(argv))
+    options = _parser().parse(load_plugins(argv))
+    if options.output is not None and options.settings is not None:
+        raise UsageError("--settings does not work with --output. Pass the values as columns of the file.")
     if options.output is not None:
         return _to_file(options)
     for name in ("batch_size", "workers"):
@@ -76,8 +43,7 @@ def command(argv: list[str]) -> int:
     items: list[tuple[str, Any]] = []
     for item in options.inputs:
         items += _items(model, item, options.signature, written)
-    if options.settings is not None:
-        items = _with_settings(model, items, options.signature, options.settings)
+    items = _with_settings(model, items, options.signature, options.settings)
     for (item, _), answer in zip(items, _answers(model, items, options.signature, written), strict=True):
         if options.json:
             print(json.dumps({"input": item, **{k: _plain(v) for k, v in answer.items()}}, ensure_ascii=False))
@@ -143,8 +109,55 @@ def _items(model: Any, item: str, signature: str, written: Mapping[str, Any]) ->
     return named
 
 
-def _with_settings(model: Any, items: list[tuple[str, Any]], signature: str, settings: str) -> list[tuple[str, Any]]:
-    """Returns the items with further inputs of the signature."""
+def _parser() -> Parser:
+    parser = Parser(
+        "predict", "Run a SavedModel on inputs and print its outputs. Only the SavedModel is used, not the Keras model."
+    )
+    parser.add_argument("path", help="A version folder, its parent folder, or a run directory.")
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        help="Image files for an image model; quoted texts for a text model, or CSV files with their column; CSV files with "
+        "one row per step for a series model, or one row per example for a table; user ids for a recommender. A folder means "
+        "all files in it. Separate the two texts of a pair by a "
+        "tab: $'one\\tother' in a shell.",
+    )
+    parser.add_argument("--top", type=int, default=1, help="Number of labels to print per input.")
+    parser.add_argument("--signature", default="serving_default", help="Signature of the SavedModel to call.")
+    _add_settings(parser)
+    parser.add_argument("--json", action="store_true", help="Print one JSON object per line, with every output.")
+    parser.add_argument(
+        "--output",
+        type=str | None,
+        default=None,
+        help="Write the answers for files of any size to this file, .parquet, .csv or .jsonl, instead of printing them. The "
+        "inputs are folders, or CSV, Parquet, JSON lines and TFRecord files. A command that was interrupted goes on if it is "
+        "called again.",
+    )
+    for name, text in {
+        "batch_size": "With --output: rows that are computed together, by default 256, and 64 for files.",
+        "workers": "With --output: processes, by default one for each core, at most 8.",
+    }.items():
+        spellings = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
+        parser.add_argument(*spellings, type=int | None, default=None, help=text)
+    _add_format(parser)
+    parser.add_plugins()
+    return parser
+
+
+def _add_settings(parser: Parser) -> None:
+    example = "'{\"temperature\": 0.5}'"
+    parser.add_argument(
+        "--settings", help=f"Further inputs of the signature as JSON, such as {example}, the same for all."
+    )
+
+
+def _with_settings(
+    model: Any, items: list[tuple[str, Any]], signature: str, settings: str | None
+) -> list[tuple[str, Any]]:
+    """Returns the items with further inputs of the signature, if there are any."""
+    if settings is None:
+        return items
     try:
         more = json.loads(settings)
     except ValueError as error:

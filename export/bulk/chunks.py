@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pickle
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,6 +40,7 @@ class Served:
         data: what zoo.json has as `data`.
         digest: a hash of the SavedModel's files.
         defaults: the values of inputs that may be left out.
+        tensorflow: the version of TensorFlow that computes.
     """
 
     path: str
@@ -50,6 +52,7 @@ class Served:
     data: Any
     digest: str
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tensorflow: str = ""
 
     @property
     def needed(self) -> list[str]:
@@ -124,6 +127,19 @@ class Chunk:
         """A hash of the content."""
         content = (self.reader, self.source, self.first, self.rows, self.content)
         return hashlib.blake2b(pickle.dumps(content, protocol=5), digest_size=16).hexdigest()
+
+
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Returns a text without bytes of a file's name that are not UTF-8, which no file of answers can hold.
+
+    Example:
+        >>> printable("caf\\udce9.png")
+        'caf\ufffd.png'
+    """
+    return _HALF.sub("\ufffd", text)
 
 
 @dataclasses.dataclass

@@ -31,9 +31,9 @@ def rejected_file(output: Path) -> Path:
 
     Example:
         >>> rejected_file(Path("answers.csv"))
-        PosixPath('answers.rejected.jsonl')
+        PosixPath('answers.csv.rejected.jsonl')
     """
-    return output.with_name(f"{output.stem}.rejected.jsonl")
+    return output.with_name(f"{output.name}.rejected.jsonl")
 
 
 def write(folder: Path, chunk: Chunk, content: bytes, found: Answered) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -203,7 +204,10 @@ def _run(
 ) -> Written:
     served, limits = processes.served, Limits(processes.batch_size, processes.served.are_columns)
     found = inputs.Inputs(given, served, options, limits)
-    held = parts.Parts(output, _manifest(served, limits, found, options))
+    for file in (output, parts.rejected_file(output)):
+        found.check_output(file)
+    is_alone = isinstance(processes, InThisProcess)
+    held = parts.Parts(output, {**_manifest(served, limits, found, options), "one_process": is_alone})
     try:
         state.begin(found.total)
         for chunk in found.chunks():
@@ -228,6 +232,7 @@ def _manifest(served: Served, limits: Limits, found: inputs.Inputs, options: Map
     import pyarrow
 
     libraries = {module.__name__: module.__version__ for module in (numpy, pandas, pyarrow)}
+    libraries["tensorflow"] = served.tensorflow
     return {
         "SavedModel": served.digest,
         "signature": served.signature,
@@ -245,6 +250,7 @@ class _State:
         self.records: dict[int, dict[str, Any]] = {}
         self.progress = Progress()
         self._tell, self._begun = progress, 0.0
+        self._lock = threading.Lock()  # each process has a thread
         self.unknown: collections.Counter[tuple[str, str]] = collections.Counter()
 
     def begin(self, total: float) -> None:
@@ -253,15 +259,17 @@ class _State:
 
     def resumed(self, chunk: Chunk, record: dict[str, Any]) -> None:
         """Counts a chunk that an earlier call finished."""
-        self._add(chunk, record)
-        self.progress.resumed += record["answered"] + len(record["rejected"])
-        self.progress.resumed_share += chunk.weight / self.progress.total
+        with self._lock:
+            self._add(chunk, record)
+            self.progress.resumed += record["answered"] + len(record["rejected"])
+            self.progress.resumed_share += chunk.weight / self.progress.total
 
     def finished(self, chunk: Chunk, record: dict[str, Any]) -> None:
         """Counts a chunk, in the thread of its process."""
-        self._add(chunk, record)
-        if self._tell is not None:
-            self._tell(self.progress)
+        with self._lock:
+            self._add(chunk, record)
+            if self._tell is not None:
+                self._tell(self.progress)
 
     def _add(self, chunk: Chunk, record: dict[str, Any]) -> None:
         count = len(record["rejected"])

@@ -5,17 +5,16 @@ from __future__ import annotations
 import codecs
 import csv
 import dataclasses
-import gzip
 import io
 import itertools
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from zoo.errors import UsageError, one_line
 from zoo.export.bulk.chunks import MOST_BYTES, Chunk, Limits, Rejected, Rows, Served
-from zoo.export.bulk.formats import Reader
+from zoo.export.bulk.formats import Reader, opened
 from zoo.export.bulk.frames import check_header, rows_of
 from zoo.tables import encodings, parsing
 from zoo.tables.formats import TableFormat
@@ -23,6 +22,8 @@ from zoo.tables.parsing import Layout
 
 _HEAD = 1 << 20
 _HEAD_LINES = 4096
+_MOST_WHOLE = 1 << 30
+"""The most bytes of a file that is held in memory, because its line breaks are not single bytes `\\n`."""
 csv.field_size_limit(max(csv.field_size_limit(), 1 << 30))  # by default, a longer cell than 128 KB is an error
 
 
@@ -40,13 +41,15 @@ def chunks(path: Path, served: Served, format: TableFormat, limits: Limits) -> I
     format = _decided(path, head, layout, format)
     lines = itertools.chain(first_lines, lines)
     records = _records(lines, layout.separator) if quotes else ((line, 1) for line in lines)
-    records = _after_header(records, format)
-    keeps_empty = len(layout.names) == 1
+    records = _after_header(path, records, has_cells_with_breaks=bool(quotes))
+    if keeps_empty := len(layout.names) == 1:  # there, an empty line is an empty cell
+        records = _without_empty_end(records)
+    blank = b" \r\n" if layout.separator == "\t" else b" \t\r\n"
     held: list[bytes] = []
     size, weight, first = 0, 0, 1
     for record, _ in records:
         weight += len(record)
-        if not keeps_empty and not record.strip():
+        if not keeps_empty and not record.strip(blank):
             continue
         held.append(record if record.endswith(b"\n") else record + b"\n")
         size += len(record)
@@ -62,15 +65,13 @@ def chunks(path: Path, served: Served, format: TableFormat, limits: Limits) -> I
 
 def _lines(path: Path, format: TableFormat) -> Iterator[bytes]:
     """Yields the lines of a file, unpacked; in UTF-8 where a line break is not one byte."""
-    with path.open("rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-    with _opened(path, packed) as file:
+    with opened(path) as file:
         try:
             start = file.read(_HEAD)
             if _is_wide(format):
-                yield from encodings.decoded(path, start + file.read(), format).encode().splitlines(keepends=True)
+                yield from encodings.decoded(path, _whole(path, start, file), format).encode().splitlines(keepends=True)
             elif b"\n" not in start and b"\r" in start:  # the line breaks of old Macs
-                yield from (start + file.read()).replace(b"\r", b"\n").splitlines(keepends=True)
+                yield from _whole(path, start, file).replace(b"\r", b"\n").splitlines(keepends=True)
             else:
                 *whole, rest = start.split(b"\n")
                 yield from (line + b"\n" for line in whole)
@@ -83,8 +84,14 @@ def _lines(path: Path, format: TableFormat) -> Iterator[bytes]:
             ) from error
 
 
-def _opened(path: Path, packed: bool) -> Any:
-    return gzip.open(path) if packed else path.open("rb")
+def _whole(path: Path, start: bytes, file: IO[bytes]) -> bytes:
+    content = start + file.read(max(0, _MOST_WHOLE + 1 - len(start)))
+    if len(content) > _MOST_WHOLE:
+        raise UsageError(
+            f"{path} has more than {_MOST_WHOLE / (1 << 30):g} GiB, and is UTF-16 or UTF-32, or has the line breaks of old "
+            "Macs. Convert it to UTF-8 with line breaks of Linux or Windows."
+        )
+    return content
 
 
 def _is_wide(format: TableFormat) -> bool:
@@ -137,12 +144,29 @@ def _records(lines: Iterator[bytes], separator: str) -> Iterator[tuple[bytes, in
         held.clear()
 
 
-def _after_header(records: Iterator[tuple[bytes, int]], format: TableFormat) -> Iterator[tuple[bytes, int]]:
+def _without_empty_end(records: Iterator[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
+    """Yields rows without the empty lines at the end of the file."""
+    empty: list[tuple[bytes, int]] = []
+    for record in records:
+        empty.append(record)
+        if record[0].strip(b"\r\n"):
+            yield from empty
+            empty.clear()
+
+
+def _after_header(
+    path: Path, records: Iterator[tuple[bytes, int]], *, has_cells_with_breaks: bool
+) -> Iterator[tuple[bytes, int]]:
     first = next(records, (b"", 0))
     if first[0].lower().lstrip(b"\xef\xbb\xbf").startswith(b"sep="):
         first = next(records, (b"", 0))
     while not first[0].strip() and first[1]:  # pandas skips empty lines before the header
         first = next(records, (b"", 0))
+    if b"\r" in first[0].rstrip(b"\r\n") and not has_cells_with_breaks:
+        raise UsageError(
+            f"The header of {path} ends with the line break of old Macs, and other lines end otherwise. Convert all line "
+            "breaks to one kind, or save the file as CSV again."
+        )
     return records
 
 

@@ -17,7 +17,7 @@ from zoo import storage
 from zoo.errors import UsageError
 from zoo.export import artifact_paths
 from zoo.export.bulk import answers
-from zoo.export.bulk.chunks import Chunk, InputInfo, Rejected, Rows, Served, printable
+from zoo.export.bulk.chunks import Chunk, InputInfo, Marks, Rejected, Rows, Served, printable
 from zoo.export.bulk.formats import readers
 from zoo.export.loading import LoadedModel
 from zoo.export.prediction_files import columns_of
@@ -56,11 +56,13 @@ class Answered:
         table: one row for each row that has an answer.
         rejected: the other rows.
         unknown: how often values of categories occur that the model does not know, by column and value.
+        marks: see `Marks`; None if the options or the first rows decide.
     """
 
     table: Any
     rejected: list[Rejected]
     unknown: list[tuple[str, str, int]]
+    marks: Marks | None = None
 
 
 class Predictor:
@@ -128,7 +130,7 @@ class Predictor:
         unknown = unknown_counts(rows.inputs, self._vocabularies) if self._vocabularies else collections.Counter()
         counts = [(*key, count) for key, count in sorted(unknown.items(), key=lambda pair: (-pair[1], pair[0]))]
         faults = [Rejected(printable(fault.source), fault.row, printable(fault.reason)) for fault in faults]
-        return Answered(found, faults, counts[:_MOST_UNKNOWN])
+        return Answered(found, faults, counts[:_MOST_UNKNOWN], rows.marks)
 
 
 _BATCH, _BATCH_OF_FILES = 256, 64

@@ -8,9 +8,12 @@ import os
 
 import pandas as pd
 import pytest
+import tensorflow as tf
 
-from bulk_models import image_model, repeated_model, series_model, table_model, text_model
+import zoo
+from bulk_models import image_model, prompt_model, series_model, table_model, text_model
 from zoo.errors import UsageError
+from zoo.export import artifact_paths
 from zoo.export.bulk import parts
 from zoo.export.bulk.formats import csv_files
 from zoo.export.bulk.processes import Processes
@@ -25,7 +28,7 @@ def models(tmp_path_factory):
         "text": text_model,
         "image": image_model,
         "series": series_model,
-        "repeated": repeated_model,
+        "prompt": prompt_model,
     }
     return {name: make(base / name / "1") for name, make in makers.items()}
 
@@ -149,3 +152,80 @@ def test_errors_of_the_caller_end_all_threads_and_keep_their_type(monkeypatch):
     for thread in processes._threads:
         thread.join(5)
         assert not thread.is_alive()
+
+
+def decimals(models, folder, lines):
+    return answered(models["table"], file_of(folder, "a.csv", ("Age;Town\n" + "\n".join(lines)).encode()))
+
+
+def test_the_first_rows_decide_for_a_small_last_chunk(models, tmp_path):
+    answers, _ = decimals(models, tmp_path, ["0,5;A"] * 4096 + ["1,234;B"])
+    assert answers["twice"].tolist()[-1] == pytest.approx(2.468)
+
+
+def test_commas_after_the_first_rows_are_evidence_against_points_before(models, tmp_path):
+    lines = ["1.234;A"] * 4096 + ["0,5;B"]
+    message = (
+        r"Age has decimal commas, such as 0,5, and other rows have 1\.234, whose points may separate.* Pass --decimal"
+    )
+    with pytest.raises(UsageError, match=message):
+        decimals(models, tmp_path, lines)
+    with pytest.raises(UsageError, match=message):
+        predict_files(models["table"], tmp_path / "a.csv", tmp_path / "out.csv", workers=0)
+    assert not parts.folder_of(tmp_path / "out.csv").exists()
+    answers, _ = decimals(models, tmp_path, ["7;A"] * 4096 + ["0,5;B"])
+    assert answers["twice"].tolist()[-2:] == [14, 1]
+
+
+def test_numbers_of_json_and_parquet_have_points(models, tmp_path):
+    trained_on_commas = table_model(tmp_path / "commas" / "1")
+    facts = trained_on_commas / "assets.extra" / "zoo.json"
+    facts.write_text(json.dumps({**json.loads(facts.read_text()), "data": {"format": {"decimal_commas": True}}}))
+    artifact_paths.write_sums(trained_on_commas)
+    file = file_of(tmp_path, "a.jsonl", b'{"Age": 1.234, "Town": "A"}\n{"Age": null, "Town": "A"}\n')
+    answers, faults = answered(trained_on_commas, file)
+    assert not faults and answers["twice"].tolist()[0] == pytest.approx(2.468)
+    frame = pd.DataFrame({"Age": [1.176, 2.345, 3.456, 999.0], "Town": "A"})
+    frame.to_parquet(tmp_path / "a.parquet")
+    for model in (trained_on_commas, models["table"]):
+        answers, _ = answered(model, tmp_path / "a.parquet")
+        assert answers["twice"].tolist() == pytest.approx((2 * frame["Age"]).tolist())
+
+
+def test_inputs_with_a_default_of_several_texts(models, tmp_path):
+    pd.DataFrame({"message": ["a", "b"]}).to_csv(tmp_path / "a.csv", index=False)
+    pd.DataFrame({"message": ["c", "d"], "stop": ["!", "?"]}).to_parquet(tmp_path / "b.parquet")
+    (tmp_path / "c.jsonl").write_text('{"prompt": "e"}\n{"message": "f", "stop": ["?", "!"]}\n')
+    features = {"message": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"g"]))}
+    with tf.io.TFRecordWriter(str(tmp_path / "d.tfrecord")) as writer:
+        writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+    answers, faults = answered(
+        models["prompt"], [tmp_path / name for name in ("a.csv", "b.parquet", "c.jsonl", "d.tfrecord")]
+    )
+    assert answers["text"].tolist() == ["a.", "b.", "c!", "d?", "e.", "f?!", "g."] and not faults
+
+
+def test_the_column_of_the_training_counts_and_unknown_ones_are_told(models, tmp_path):
+    file = file_of(tmp_path, "a.jsonl", b'{"prompt": "no", "message": "yes"}\n{"prompt": "a", "mesage": "b"}\n')
+    answers, faults = answered(models["prompt"], file)
+    assert answers["text"].tolist() == ["yes."]
+    assert faults[0]["reason"] == "has mesage; serving_default takes prompt, stop. Rename or remove it."
+    for name in ("a.csv", "a.parquet"):
+        frame = pd.DataFrame({"Age": [1], "Town": ["A"], "id": [7], "town": ["B"]})
+        frame.to_csv(tmp_path / name, index=False) if name == "a.csv" else frame.to_parquet(tmp_path / name)
+        found = predict_files(models["table"], tmp_path / name, tmp_path / "out.csv", workers=0)
+        assert found.note == "The model does not use the columns id."
+        assert pd.read_csv(tmp_path / "out.csv")["name"].tolist() == ["A-A"]
+
+
+def test_a_file_of_texts_for_a_signature_with_defaults(models, tmp_path, capsys):
+    from zoo.scripts.predict import command
+
+    file = file_of(tmp_path, "prompts.txt", b"hello")
+    table = file_of(tmp_path, "prompts.csv", b"message,stop\none,!\ntwo,?\n")
+    model = zoo.load(models["prompt"])
+    assert [item for _, item in model.items_of_path(table)[0]] == ["one", "two"]
+    opened = zoo.load(text_model(tmp_path / "text" / "1")).items_of_path(file)
+    assert (model.items_of_path(file) is None) == (opened is None)
+    assert command([str(models["prompt"]), str(table)]) == 0
+    assert [line.rpartition(" ")[2] for line in capsys.readouterr().out.splitlines()] == ["one.", "two."]

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from zoo.errors import UsageError, one_line
-from zoo.export.bulk.chunks import MOST_BYTES, Chunk, Limits, Rejected, Rows, Served
+from zoo.export.bulk.chunks import MOST_BYTES, Chunk, Limits, Marks, Rejected, Rows, Served
 from zoo.export.bulk.formats import Reader, opened
 from zoo.export.bulk.frames import check_header, rows_of
-from zoo.tables import encodings, parsing
+from zoo.tables import cells, encodings, parsing
 from zoo.tables.formats import TableFormat
 from zoo.tables.parsing import Layout
 
@@ -47,6 +47,7 @@ def chunks(path: Path, served: Served, format: TableFormat, limits: Limits) -> I
     blank = b" \r\n" if layout.separator == "\t" else b" \t\r\n"
     held: list[bytes] = []
     size, weight, first = 0, 0, 1
+    unused = tuple(served.unused(layout.names))
     for record, _ in records:
         weight += len(record)
         if not keeps_empty and not record.strip(blank):
@@ -54,11 +55,13 @@ def chunks(path: Path, served: Served, format: TableFormat, limits: Limits) -> I
         held.append(record if record.endswith(b"\n") else record + b"\n")
         size += len(record)
         if len(held) == limits.rows or size >= MOST_BYTES:
-            yield Chunk("csv_files", str(path), first, len(held), (b"".join(held), layout, format), weight)
+            content = (b"".join(held), layout, format)
+            yield Chunk("csv_files", str(path), first, len(held), content, weight, unused=unused)
             first += len(held)
             held, size, weight = [], 0, 0
     if held:
-        yield Chunk("csv_files", str(path), first, len(held), (b"".join(held), layout, format), weight)
+        content = (b"".join(held), layout, format)
+        yield Chunk("csv_files", str(path), first, len(held), content, weight, unused=unused)
     elif first == 1:
         raise UsageError(f"{path} has a header and no rows. Choose a file with rows.")
 
@@ -108,7 +111,8 @@ def _decided(path: Path, head: bytes, layout: Layout, format: TableFormat) -> Ta
         frame = parsing.parse_rows(path, rows, layout, format)
     except UsageError:  # a row is too long; it is rejected later
         return format
-    return dataclasses.replace(format, commas=frame.attrs["format"].commas)
+    found: TableFormat = frame.attrs["format"]
+    return dataclasses.replace(format, commas=found.commas, comma_columns=found.comma_columns)
 
 
 def _quotes(path: Path, layout: Layout, format: TableFormat) -> bool | None:
@@ -194,7 +198,17 @@ def rows(chunk: Chunk, model: Any, served: Served) -> Rows:
         )
     frame.index = [chunk.first - 1 + at for at in range(chunk.rows or 0) if at not in rejected]
     places = [Rejected(chunk.source, chunk.first + at, why) for at, why in rejected.items()]
-    return rows_of(chunk.source, frame, served, places)
+    found = rows_of(chunk.source, frame, served, places)
+    found.marks = _marks(chunk.source, frame, layout, format)
+    return found
+
+
+def _marks(source: str, frame: Any, layout: Layout, format: TableFormat) -> Marks | None:
+    """Returns the decimal marks of rows, if neither options nor the first rows of the file decide them."""
+    if layout.separator == "," or format.point or format.commas:
+        return None
+    points = (cells.grouped_points(frame[name]) for name in frame.columns)
+    return Marks(source, frame.attrs["format"].commas, next(filter(None, points), ""))
 
 
 def _without_long_rows(text: str, layout: Layout) -> tuple[str, dict[int, str]]:
@@ -204,11 +218,11 @@ def _without_long_rows(text: str, layout: Layout) -> tuple[str, dict[int, str]]:
     width, mark = len(layout.names), layout.separator
     quoting = csv.QUOTE_MINIMAL if layout.quotes else csv.QUOTE_NONE
     lines = io.StringIO(text, newline="")
-    for place, cells in enumerate(csv.reader(lines, delimiter=mark, quoting=quoting)):  # type: ignore[arg-type]
-        if len(cells) > width:
-            rejected[place] = f"has {len(cells)} cells; the header has {width}. Correct the row."
+    for place, row in enumerate(csv.reader(lines, delimiter=mark, quoting=quoting)):  # type: ignore[arg-type]
+        if len(row) > width:
+            rejected[place] = f"has {len(row)} cells; the header has {width}. Correct the row."
         else:
-            kept.append(parsing.csv_line(cells, mark) if layout.quotes else mark.join(cells))
+            kept.append(parsing.csv_line(row, mark) if layout.quotes else mark.join(row))
     return "".join(f"{line}\n" for line in kept), rejected
 
 

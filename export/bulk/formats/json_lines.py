@@ -62,10 +62,23 @@ def rows(chunk: Chunk, model: Any, served: Served) -> Rows:
         return Rows(inputs, np.array(numbers), chunk.source, rejected)
     import pandas as pd
 
-    columns = {served.columns[name]: pd.Series([row[name] for row in found], dtype=object) for name in served.inputs}
+    columns = {served.columns[name]: _column([row[name] for row in found]) for name in served.inputs}
     frame = frames.as_texts(pd.DataFrame(columns), chunk.source, format)
     frame.index = [number - 1 for number in numbers]
     return rows_of(chunk.source, frame, served, rejected)
+
+
+def _column(values: list[Any]) -> Any:
+    """Returns a column. JSON writes numbers with points, whatever the texts of the training data have."""
+    import pandas as pd
+
+    known = [value for value in values if value is not None]
+    are_exact = all(type(value) is float or (type(value) is int and abs(value) <= _EXACT) for value in known)
+    return pd.Series(values, dtype=np.float64 if known and are_exact else object)
+
+
+_EXACT = 2**53
+"""Larger whole numbers are rounded as floats."""
 
 
 def _row(line: bytes, served: Served) -> dict[str, Any]:
@@ -76,6 +89,8 @@ def _row(line: bytes, served: Served) -> dict[str, Any]:
     if b"\\u" in line or b"\xed" in line:
         _check_characters(value)
     if isinstance(value, dict) and set(value) != {"b64"}:
+        if not served.are_columns and (unknown := served.unused(value)):
+            raise UsageError(f"has {', '.join(unknown):.200}; {served.takes}. Rename or remove it.")
         return by_column(value, served)
     if len(served.needed) > 1 or served.are_columns:
         raise UsageError(f"is a JSON {type(value).__name__}; {served.takes}. Pass an object with these names.")

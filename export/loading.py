@@ -17,9 +17,10 @@ from zoo.errors import UsageError, did_you_mean, one_line, printable
 from zoo.export import artifact_paths, brightness, zoo_json
 from zoo.export.inspection import operations
 from zoo.export.loaded_display import as_html
-from zoo.export.prediction_files import Named, columns_of, format_of, items_of_path, targets_of
+from zoo.export.prediction_files import Named, columns_of, format_of, items_of_path
 from zoo.export.prediction_items import Input, items_of, items_of_table, rejected, rejected_row, shown
 from zoo.export.prediction_requests import request_of
+from zoo.export.signature_columns import needed_inputs, targets_of
 from zoo.export.unknown_values import unknown_values, vocabularies_of
 from zoo.tables.formats import TableFormat
 from zoo.tasks import ANSWER_KINDS, REQUEST_KINDS, Shown
@@ -128,7 +129,7 @@ class LoadedModel:
         elif named:
             raise UsageError(f"{signature} received inputs and {', '.join(named)}. Pass one dict, or keywords alone.")
         defaults = self.defaults(signature)
-        needed = [name for name in specs if name not in defaults]
+        needed = list(needed_inputs(specs, defaults))
         if not isinstance(inputs, Mapping) and len(needed) == 1:
             inputs = {needed[0]: inputs}
         if isinstance(inputs, Mapping) and defaults and needed and needed[0] in inputs:
@@ -168,7 +169,7 @@ class LoadedModel:
 
     def table_format(self, signature: str, options: Mapping[str, Any]) -> TableFormat:
         """Returns the format of CSV files and other tables: what is given, else that of the training data."""
-        inputs = self.described_inputs(signature)
+        inputs = self.needed_inputs(signature)
         columns = columns_of(self.data, self.entries(signature), inputs)
         return format_of(signature, inputs, columns, self.data, options)
 
@@ -187,7 +188,7 @@ class LoadedModel:
             >>> items[0]
             ('new.csv row 1', 'Win a prize now')
         """
-        inputs = self.described_inputs(signature)
+        inputs = self.needed_inputs(signature)
         columns = columns_of(self.data, self.entries(signature), inputs)
         return items_of_path(str(path), inputs, columns, self.table_format(signature, options), self.entries(signature))
 
@@ -196,12 +197,17 @@ class LoadedModel:
         specs = self.function(signature).structured_input_signature[1]
         return {name: Input(kind, specs[name]) for name, kind in self.kinds(signature).items()}
 
+    def needed_inputs(self, signature: str = "serving_default") -> dict[str, Input]:
+        """Returns the inputs that a request must have; all, if each has a default."""
+        inputs = self.described_inputs(signature)
+        return needed_inputs(inputs, self.defaults(signature)) or inputs
+
     def has_rows(self, signature: str = "serving_default") -> bool:
         """Returns whether a signature has one input per column of a table, see `rows`."""
         return self._row_reader(signature) is not None
 
     def _row_reader(self, signature: str) -> Any:
-        readers = {REQUEST_KINDS.get(kind).read_rows for kind in self.kinds(signature).values()}
+        readers = {REQUEST_KINDS.get(kind).read_rows for kind, _ in self.needed_inputs(signature).values()}
         return readers.pop() if len(readers) == 1 else None
 
     def defaults(self, signature: str = "serving_default") -> dict[str, Any]:
@@ -279,7 +285,8 @@ class LoadedModel:
         else:
             columns = columns_of(self.data, entries, inputs := self.described_inputs(signature))
             is_path = isinstance(given, (str, Path))
-            named = items_of_path(str(given), inputs, columns, format, entries) if is_path else None
+            needed = self.needed_inputs(signature)
+            named = items_of_path(str(given), needed, columns, format, entries) if is_path else None
             given, unused = ([item for _, item in named[0]], named[1]) if named else (given, [])
             items, others = items_of(given, inputs, signature, columns, self._check_scale)
             unused = unused or others

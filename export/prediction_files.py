@@ -46,21 +46,6 @@ def columns_of(data: Any, entries: Mapping[str, Mapping[str, Any]], inputs: Mapp
     return found
 
 
-_TARGETS = ("label", "labels", "value", "tags", "translation", "split")
-
-
-def targets_of(data: Any) -> set[str]:
-    """Returns the columns of the training data that held targets or splits, as far as they are known.
-
-    Example:
-        >>> targets_of({"columns": {"text": "message", "label": "kind"}})
-        {'kind'}
-    """
-    known = data.get("columns") if isinstance(data, Mapping) else None
-    found = [known[key] for key in _TARGETS if key in known] if isinstance(known, Mapping) else []
-    return {column_name(part) for held in found for part in (held if isinstance(held, (list, tuple)) else [held])}
-
-
 def format_of(
     signature: str, inputs: Mapping[str, Input], columns: Mapping[str, str], data: Any, options: Mapping[str, Any]
 ) -> TableFormat:
@@ -68,7 +53,7 @@ def format_of(
 
     Args:
         signature: the name of the signature, for messages.
-        inputs: its inputs by name.
+        inputs: its inputs without a default by name.
         columns: see `columns_of`.
         data: what zoo.json has as `data`; its `format` is that of the training data.
         options: options of `predict`, some None.
@@ -110,7 +95,7 @@ def items_of_path(
 
     Args:
         path: the path, or a text that may be none.
-        inputs: the signature's inputs by name.
+        inputs: the signature's inputs without a default by name.
         columns: see `columns_of`.
         format: how a table is written.
         entries: the inputs in zoo.json.
@@ -133,7 +118,7 @@ def items_of_path(
         )
         return ([(path, kind.open(path))], []) if opened and kind.open else None
     if len(kinds) == 1 and kind.read_items is not None:
-        return kind.read_items(path, next(iter(entries.values()), {}), format)
+        return kind.read_items(path, entries.get(next(iter(inputs)), {}), format)
     of_texts, of_files = _are_texts(inputs), _are_files(inputs, columns)
     is_path = os.path.isfile(path) or not any(map(str.isspace, path))  # a name of no file is a mistake, no text
     return _rows(Path(path), inputs, columns, of_files, format) if (of_texts or of_files) and is_path else None

@@ -7,6 +7,7 @@ from typing import Any
 
 from zoo.errors import UsageError
 from zoo.export.prediction_items import Input, shown, value_of
+from zoo.export.signature_columns import needed_inputs
 from zoo.tables.formats import TableFormat
 
 
@@ -31,7 +32,7 @@ def request_of(
     Raises:
         UsageError: a name is missing or unknown, or a value has another type.
     """
-    needed = {name: value for name, value in inputs.items() if name not in defaults}
+    needed = needed_inputs(inputs, defaults)
     if isinstance(item, Mapping) and (len(inputs) > 1 or set(item) == set(inputs)):
         item = {**defaults, **_by_input(item, entries)}
         if set(item) != set(inputs):

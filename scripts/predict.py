@@ -98,7 +98,7 @@ def _items(model: Any, item: str, signature: str, written: Mapping[str, Any]) ->
         named, unused = found
     else:
         named, unused = [(item, item)], []
-        if list(model.kinds(signature).values()) == ["text"] and os.path.isfile(item):
+        if [kind for kind, _ in model.needed_inputs(signature).values()] == ["text"] and os.path.isfile(item):
             print(
                 f"zoo: {item} is a file, but this model takes texts; the file name was used as the text. Texts are read from "
                 ".txt and .csv files.",

@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pickle
-from collections.abc import Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from zoo.errors import UsageError
+from zoo.export.signature_columns import needed_inputs, targets_of
 
 _TABLE_ROWS, _ROWS, _FILES = 4096, 1024, 512
 """Rows of a table, of other examples, and files of a chunk, about: full batches, and little lost by a kill."""
@@ -39,6 +43,7 @@ class Served:
         data: what zoo.json has as `data`.
         digest: a hash of the SavedModel's files.
         defaults: the values of inputs that may be left out.
+        tensorflow: the version of TensorFlow that computes.
     """
 
     path: str
@@ -50,11 +55,12 @@ class Served:
     data: Any
     digest: str
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tensorflow: str = ""
 
     @property
     def needed(self) -> list[str]:
         """The inputs that have no default."""
-        return [name for name in self.inputs if name not in self.defaults]
+        return list(needed_inputs(self.inputs, self.defaults))
 
     @property
     def kinds(self) -> list[Any]:
@@ -72,6 +78,11 @@ class Served:
     def are_files(self) -> bool:
         """Whether an example is a file."""
         return len(self.needed) == 1 and self.kinds[0].is_path
+
+    def unused(self, names: Iterable[str]) -> list[str]:
+        """Returns the names of columns that are no input, and held no targets in the training data."""
+        known = {*self.inputs, *self.columns.values(), *targets_of(self.data)}
+        return [name for name in names if name not in known]
 
     @property
     def takes(self) -> str:
@@ -109,6 +120,7 @@ class Chunk:
         content: what the format needs, without TensorFlow.
         weight: the bytes or files that it takes of the whole, for the progress.
         number: its place in the whole, from 0.
+        unused: columns of the file that the model does not use.
     """
 
     reader: str
@@ -118,12 +130,26 @@ class Chunk:
     content: Any
     weight: float
     number: int = -1
+    unused: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
         """A hash of the content."""
         content = (self.reader, self.source, self.first, self.rows, self.content)
         return hashlib.blake2b(pickle.dumps(content, protocol=5), digest_size=16).hexdigest()
+
+
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Returns a text without bytes of a file's name that are not UTF-8, which no file of answers can hold.
+
+    Example:
+        >>> printable("caf\\udce9.png")
+        'caf\ufffd.png'
+    """
+    return _HALF.sub("\ufffd", text)
 
 
 @dataclasses.dataclass
@@ -133,6 +159,35 @@ class Rejected:
     source: str
     row: int
     reason: str
+
+
+class Marks(NamedTuple):
+    """What some rows of a CSV file say of its decimal marks, if its first rows say nothing.
+
+    Attributes:
+        source: the file.
+        commas: a clause about a column with decimal commas; "" without any.
+        points: a cell whose points may separate thousands; "" without any.
+    """
+
+    source: str
+    commas: str
+    points: str
+
+
+def check_marks(found: Iterable[Marks]) -> None:
+    """Raises UsageError if some rows of a file have decimal commas, and others have points that were read as decimal ones."""
+    commas: dict[str, str] = {}
+    points: dict[str, str] = {}
+    for mark in found:
+        for held, clause in ((commas, mark.commas), (points, mark.points)):
+            if clause:
+                held.setdefault(mark.source, clause)
+        if mark.source in commas and mark.source in points:
+            raise UsageError(
+                f"In {mark.source}, {commas[mark.source]}, and other rows have {points[mark.source]}, whose points may "
+                "separate thousands. Pass --decimal , (decimal=',' in Python) or --decimal . for the whole file."
+            )
 
 
 @dataclasses.dataclass
@@ -145,6 +200,7 @@ class Rows:
         sources: the file of each row, or one for all.
         rejected: rows that cannot be read.
         signature: the signature to call, if it is not the one that was asked for but takes the same examples.
+        marks: which decimal marks the rows have, see `Marks`.
     """
 
     inputs: Mapping[str, Sequence[Any] | np.ndarray]
@@ -152,6 +208,7 @@ class Rows:
     sources: str | list[str]
     rejected: list[Rejected] = dataclasses.field(default_factory=list)
     signature: str | None = None
+    marks: Marks | None = None
 
     def source(self, place: int) -> str:
         """The file of a row."""

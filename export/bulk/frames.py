@@ -16,7 +16,8 @@ from zoo.tasks import REQUEST_KINDS
 
 def check_header(path: Path, header: list[str], served: Served) -> None:
     """Raises UsageError if a table lacks a column of the model, or if the model takes no columns of tables."""
-    for name, value in served.inputs.items():
+    for name in served.needed:
+        value = served.inputs[name]
         if value.dtype != "string" and value.shape and not served.are_columns:
             raise UsageError(
                 f"{served.takes}; {name} has several numbers, which {path} cannot hold in a column. Pass JSON lines (.jsonl)."
@@ -51,7 +52,8 @@ def rows_of(source: str, frame: Any, served: Served, rejected: list[Rejected]) -
                 wrong.update(cells.wrong_numbers(Path(source), frame[served.columns[name]]))
         attrs, frame = frame.attrs, frame.drop(index=[row for row in wrong if row in frame.index])
         frame.attrs = attrs
-        inputs = {name: _values(source, frame, name, served) for name in served.inputs}
+        given = [name for name in served.inputs if served.columns[name] in frame.columns]  # the others have a default
+        inputs = {name: _values(source, frame, name, served) for name in given}
     faults = [Rejected(source, row + 1, why) for row, why in wrong.items()]
     found = sorted([*rejected, *faults], key=lambda fault: fault.row)
     return Rows(inputs, np.asarray(frame.index, np.int64) + 1, source, found)
@@ -60,10 +62,9 @@ def rows_of(source: str, frame: Any, served: Served, rejected: list[Rejected]) -
 def _values(source: str, frame: Any, name: str, served: Served) -> Any:
     """Returns the values of one input: bytes, paths, or numbers."""
     given, column = served.inputs[name], served.columns[name]
-    if column not in frame.columns:
-        return np.full(len(frame), served.defaults[name], given.dtype)
     if given.dtype != "string":
-        return cells.numbers(Path(source), frame[column]).astype(given.dtype)
+        values = cells.numbers(Path(source), frame[column]).astype(given.dtype)
+        return values.reshape(-1, *[1] * len(given.shape))
     kind, texts = REQUEST_KINDS.get(given.kind), frame[column].tolist()
     if kind.is_path:
         return [str(Path(source).parent / text.strip()) for text in texts]
@@ -71,19 +72,28 @@ def _values(source: str, frame: Any, name: str, served: Served) -> Any:
         return [kind.read(text, served.entries.get(name, {})) for text in texts]
     found = np.empty(len(texts), object)
     found[:] = [text.encode("utf-8", "surrogatepass") for text in texts]
-    return found
+    return found.reshape(-1, *[1] * len(given.shape))  # one text for an input that takes several
 
 
 def by_column(given: Mapping[str, Any], served: Served) -> dict[str, Any]:
-    """Returns the values of one example by input; it may have the names of the data's columns instead.
+    """Returns the values of one example by input. It has the names of the data's columns, or of the inputs; if both are
+    given, the model was trained on the column.
 
     Raises:
         UsageError: a name is missing.
     """
-    names = {column: name for name, column in served.columns.items()}
-    found = {name: given[name] for name in served.inputs if name in given}
-    found |= {names[column]: value for column, value in given.items() if column in names and names[column] not in found}
-    found |= {name: value for name, value in served.defaults.items() if name not in found}
-    if missing := [served.columns[name] for name in served.inputs if name not in found]:
+    columns = served.columns
+    by_name = set(served.needed) <= set(given) and any(columns[name] not in given for name in served.needed)
+    names = {name: (name, columns[name]) if by_name else (columns[name], name) for name in served.inputs}
+    first = {one for one, _ in names.values()}
+    found: dict[str, Any] = {}
+    for name, (one, other) in names.items():
+        if one in given:
+            found[name] = given[one]
+        elif other in given and other not in first:  # otherwise it is the column of another input
+            found[name] = given[other]
+        elif name in served.defaults:
+            found[name] = served.defaults[name]
+    if missing := [columns[name] for name in served.inputs if name not in found]:
         raise UsageError(f"has no {', '.join(missing)}. Add it; null is a missing value.")
     return found

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import UsageError, did_you_mean
-from zoo.export.bulk.chunks import Chunk, Limits, Served
+from zoo.export.bulk.chunks import Chunk, Limits, Served, printable
 from zoo.export.bulk.formats import all_suffixes, format_of, readers, single_files
 from zoo.tables import formats
 from zoo.tables.formats import TableFormat
@@ -56,6 +57,18 @@ class Inputs:
         sizes = [len(files) if name == "single_files" else sum(map(_size, files)) for name, files in self._groups]
         return float(sum(sizes))
 
+    def check_output(self, output: Path) -> None:
+        """Raises UsageError if a file that is written to is one of the inputs."""
+        if not output.exists():
+            return
+        known = output.stat()
+        for file in (file for _, group in self._groups for file in group):
+            if os.path.samestat(file.stat(), known):
+                raise UsageError(
+                    f"The output {output} is also an input, {file}, and would replace it. Pass another --output, outside of "
+                    "the folders of the inputs."
+                )
+
     @property
     def fingerprint(self) -> dict[str, Any]:
         """The names and sizes of the files, as a number and a hash; chunks have hashes of their contents."""
@@ -63,7 +76,7 @@ class Inputs:
         found = hashlib.blake2b(digest_size=16)
         for file in files:
             found.update(f"{file} {file.stat().st_size}\n".encode("utf-8", "surrogateescape"))
-        return {"files": len(files), "first": str(files[0]), "names_and_sizes": found.hexdigest()}
+        return {"files": len(files), "first": printable(str(files[0])), "names_and_sizes": found.hexdigest()}
 
     def chunks(self) -> Iterator[Chunk]:
         """Yields the chunks of all inputs, numbered."""

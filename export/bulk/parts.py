@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from zoo import storage
 from zoo._version import __version__
 from zoo.errors import UsageError
+from zoo.export.bulk.chunks import Chunk, printable
 
 if TYPE_CHECKING:
-    from zoo.export.bulk.chunks import Chunk
     from zoo.export.bulk.predictor import Answered
 
 _MANIFEST = "manifest.json"
@@ -31,9 +31,9 @@ def rejected_file(output: Path) -> Path:
 
     Example:
         >>> rejected_file(Path("answers.csv"))
-        PosixPath('answers.rejected.jsonl')
+        PosixPath('answers.csv.rejected.jsonl')
     """
-    return output.with_name(f"{output.stem}.rejected.jsonl")
+    return output.with_name(f"{output.name}.rejected.jsonl")
 
 
 def write(folder: Path, chunk: Chunk, content: bytes, found: Answered) -> dict[str, Any]:
@@ -47,6 +47,7 @@ def write(folder: Path, chunk: Chunk, content: bytes, found: Answered) -> dict[s
         "answered": found.table.num_rows,
         "rejected": [dataclasses.asdict(fault) for fault in found.rejected],
         "unknown": [list(entry) for entry in found.unknown],
+        "marks": None if found.marks is None else [printable(part) for part in found.marks],
     }
     storage.write_json(place.with_suffix(".json"), record)
     return record

@@ -17,7 +17,7 @@ from zoo import storage
 from zoo.errors import UsageError
 from zoo.export import artifact_paths
 from zoo.export.bulk import answers
-from zoo.export.bulk.chunks import Chunk, InputInfo, Rejected, Rows, Served
+from zoo.export.bulk.chunks import Chunk, InputInfo, Marks, Rejected, Rows, Served, printable
 from zoo.export.bulk.formats import readers
 from zoo.export.loading import LoadedModel
 from zoo.export.prediction_files import columns_of
@@ -56,11 +56,13 @@ class Answered:
         table: one row for each row that has an answer.
         rejected: the other rows.
         unknown: how often values of categories occur that the model does not know, by column and value.
+        marks: see `Marks`; None if the options or the first rows decide.
     """
 
     table: Any
     rejected: list[Rejected]
     unknown: list[tuple[str, str, int]]
+    marks: Marks | None = None
 
 
 class Predictor:
@@ -116,17 +118,19 @@ class Predictor:
         for start in range(0, len(rows), size):
             computed.add(range(start, min(start + size, len(rows))))
         kept, values = computed.values()
-        sources = rows.sources if isinstance(rows.sources, str) else [rows.sources[place] for place in kept]
+        is_one = isinstance(rows.sources, str)
+        sources = printable(rows.source(0)) if is_one else [printable(rows.source(place)) for place in kept]
         found = answers.table(sources, rows.numbers[kept], values, self.served.outputs)
         faults = [*rows.rejected, *computed.rejected]
-        if not isinstance(rows.sources, str):
+        if not is_one:
             order = {source: place for place, (source, _, _) in enumerate(chunk.content[0])}
             faults.sort(key=lambda fault: order[fault.source])
         else:
             faults.sort(key=lambda fault: fault.row)
         unknown = unknown_counts(rows.inputs, self._vocabularies) if self._vocabularies else collections.Counter()
         counts = [(*key, count) for key, count in sorted(unknown.items(), key=lambda pair: (-pair[1], pair[0]))]
-        return Answered(found, faults, counts[:_MOST_UNKNOWN])
+        faults = [Rejected(printable(fault.source), fault.row, printable(fault.reason)) for fault in faults]
+        return Answered(found, faults, counts[:_MOST_UNKNOWN], rows.marks)
 
 
 _BATCH, _BATCH_OF_FILES = 256, 64
@@ -274,6 +278,7 @@ def _served(model: LoadedModel, signature: str) -> Served:
         data=model.data,
         digest=storage.sha256(sums) if sums.is_file() else _hash_of_files(model.path),
         defaults=model.defaults(signature),
+        tensorflow=tf.__version__,
     )
 
 

@@ -46,7 +46,7 @@ class Processes:
     def __init__(self, count: int, settings: Mapping[str, Any], done: Done) -> None:
         self._settings, self._done = dict(settings), done
         self._waiting: queue.Queue[Chunk | None] = queue.Queue(maxsize=count)
-        self._error: UsageError | None = None
+        self._error: BaseException | None = None
         self._closing = threading.Event()
         self._running: set[subprocess.Popen[bytes]] = set()
         started = [self._start() for _ in range(count)]
@@ -146,21 +146,28 @@ class Processes:
 
     def _run(self, process: subprocess.Popen[bytes]) -> None:
         try:
-            while (chunk := self._waiting.get()) is not None and not self._closing.is_set():
+            while (chunk := self._next()) is not None:
                 process = self._computed(process, chunk)
         except _ClosedError:
             return
-        except UsageError as error:
-            if not self._closing.is_set():
-                self._error = self._error or error
-        except Exception as error:  # noqa: BLE001, the main thread must not wait forever
+        except OSError as error:
             self._error = self._error or UsageError(
                 f"Cannot write the answers: {error}. Free disk space, and call again."
             )
+        except BaseException as error:  # noqa: BLE001, raised in the main thread, which must not wait forever
+            if not self._closing.is_set():
+                self._error = self._error or error
         finally:
             self._running.discard(process)
             process.kill()
             process.wait()
+
+    def _next(self) -> Chunk | None:
+        """Waits for a chunk; returns None after the last one, and after `close`."""
+        while not self._closing.is_set():
+            with contextlib.suppress(queue.Empty):
+                return self._waiting.get(timeout=0.2)
+        return None
 
     def _computed(self, process: subprocess.Popen[bytes], chunk: Chunk) -> subprocess.Popen[bytes]:
         """Computes a chunk; returns the process for the next one."""

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from zoo import storage
 from zoo.errors import UsageError
 from zoo.export.bulk import answers, inputs, parts
-from zoo.export.bulk.chunks import Chunk, Limits, Served
+from zoo.export.bulk.chunks import Chunk, Limits, Marks, Served, check_marks
 from zoo.export.bulk.processes import InThisProcess, Processes
 from zoo.export.unknown_values import described
 
@@ -69,7 +70,7 @@ class Written:
         rejected: number of the others.
         seconds: time of the computation, without the start of the processes.
         rows_per_second: rows of this call per second.
-        note: a sentence about categories that the model does not know; "" without any.
+        note: sentences about categories that the model does not know, and columns that it does not use; "" without any.
     """
 
     output: Path
@@ -179,10 +180,14 @@ def predict_rows(
     given = _paths(files)
     predictor = Predictor(path, signature, batch_size)
     held = {name: value for name, value in options.items() if value is not None}
+    marks: list[Marks] = []
     for chunk in inputs.Inputs(
         given, predictor.served, held, Limits(predictor.batch_size, predictor.served.are_columns)
     ).chunks():
         found = predictor.answer(chunk)
+        if found.marks is not None:
+            marks.append(found.marks)
+            check_marks(marks)
         frame = found.table.to_pandas()
         frame.attrs["rejected"] = [_rejected(dataclasses.asdict(fault)) for fault in found.rejected]
         yield frame
@@ -203,10 +208,14 @@ def _run(
 ) -> Written:
     served, limits = processes.served, Limits(processes.batch_size, processes.served.are_columns)
     found = inputs.Inputs(given, served, options, limits)
-    held = parts.Parts(output, _manifest(served, limits, found, options))
+    for file in (output, parts.rejected_file(output)):
+        found.check_output(file)
+    is_alone = isinstance(processes, InThisProcess)
+    held = parts.Parts(output, {**_manifest(served, limits, found, options), "one_process": is_alone})
     try:
         state.begin(found.total)
         for chunk in found.chunks():
+            state.unused |= dict.fromkeys(chunk.unused)
             record = held.record(chunk.number)
             if record is None:
                 processes.submit(chunk)
@@ -228,6 +237,7 @@ def _manifest(served: Served, limits: Limits, found: inputs.Inputs, options: Map
     import pyarrow
 
     libraries = {module.__name__: module.__version__ for module in (numpy, pandas, pyarrow)}
+    libraries["tensorflow"] = served.tensorflow
     return {
         "SavedModel": served.digest,
         "signature": served.signature,
@@ -245,6 +255,9 @@ class _State:
         self.records: dict[int, dict[str, Any]] = {}
         self.progress = Progress()
         self._tell, self._begun = progress, 0.0
+        self.unused: dict[str, None] = {}
+        self.marks: list[Marks] = []
+        self._lock = threading.Lock()  # each process has a thread
         self.unknown: collections.Counter[tuple[str, str]] = collections.Counter()
 
     def begin(self, total: float) -> None:
@@ -253,20 +266,24 @@ class _State:
 
     def resumed(self, chunk: Chunk, record: dict[str, Any]) -> None:
         """Counts a chunk that an earlier call finished."""
-        self._add(chunk, record)
-        self.progress.resumed += record["answered"] + len(record["rejected"])
-        self.progress.resumed_share += chunk.weight / self.progress.total
+        with self._lock:
+            self._add(chunk, record)
+            self.progress.resumed += record["answered"] + len(record["rejected"])
+            self.progress.resumed_share += chunk.weight / self.progress.total
 
     def finished(self, chunk: Chunk, record: dict[str, Any]) -> None:
         """Counts a chunk, in the thread of its process."""
-        self._add(chunk, record)
-        if self._tell is not None:
-            self._tell(self.progress)
+        with self._lock:
+            self._add(chunk, record)
+            if self._tell is not None:
+                self._tell(self.progress)
 
     def _add(self, chunk: Chunk, record: dict[str, Any]) -> None:
         count = len(record["rejected"])
         # The rejected rows stay on the disk: millions of reasons would not fit into memory.
         self.records[chunk.number] = {"part": record["part"], "answered": record["answered"], "rejected": count}
+        if record["marks"] is not None:
+            self.marks.append(Marks(*record["marks"]))
         self.progress.done += chunk.weight
         self.progress.rows += record["answered"] + count
         self.progress.rejected += count
@@ -281,6 +298,11 @@ def _joined(held: parts.Parts, state: _State, served: Served, output: Path) -> W
     answered = sum(record["answered"] for record in state.records.values())
     count = sum(record["rejected"] for record in state.records.values())
     side = parts.rejected_file(output)
+    try:
+        check_marks(state.marks)
+    except UsageError:
+        held.remove()
+        raise
     if count:
         with storage.replacing(side) as temporary, temporary.open("w", encoding="utf-8") as written:
             for line in _rejected_lines(held, state):
@@ -294,7 +316,12 @@ def _joined(held: parts.Parts, state: _State, served: Served, output: Path) -> W
         side.unlink(missing_ok=True)
     held.remove()
     done = state.progress
-    return Written(output, side if count else None, answered, count, done.seconds, done.rate, described(state.unknown))
+    return Written(output, side if count else None, answered, count, done.seconds, done.rate, _note(state))
+
+
+def _note(state: _State) -> str:
+    unused = f"The model does not use the columns {', '.join(state.unused)}." if state.unused else ""
+    return " ".join(filter(None, [described(state.unknown), unused]))
 
 
 def _rejected_lines(held: parts.Parts, state: _State) -> Iterator[str]:

@@ -20,6 +20,7 @@ from zoo.export.serving.batching import Batcher
 from zoo.export.serving.refusals import Refused
 from zoo.export.serving.settings import Settings
 from zoo.export.serving.values import Input
+from zoo.export.signature_columns import needed_inputs
 from zoo.export.standalone import arrays
 from zoo.tasks import REQUEST_KINDS
 
@@ -53,7 +54,7 @@ class SignatureInfo:
     @property
     def needed(self) -> list[str]:
         """The inputs that a request must have."""
-        return [name for name in self.inputs if name not in self.defaults]
+        return list(needed_inputs(self.inputs, self.defaults))
 
 
 class Version:

@@ -246,7 +246,7 @@ def test_invalid_calls(models, tmp_path):
     with pytest.raises(UsageError, match=r"a.tfrecord is damaged, or no TFRecord file, at record 1: it ends too early"):
         predict_files(models["table"], tmp_path / "a.tfrecord", tmp_path / "out.csv", workers=0)
     file.write_text("Age,Town\nx,nowhere\ny,A\n")
-    with pytest.raises(UsageError, match=r"None of the 2 rows has an answer; .*out.rejected.jsonl has the reasons"):
+    with pytest.raises(UsageError, match=r"None of the 2 rows has an answer; .*out.csv.rejected.jsonl has the reasons"):
         predict_files(models["table"], file, tmp_path / "out.csv", workers=0)
 
 

@@ -74,6 +74,21 @@ def series_model(folder):
     return saved(folder, answer, {"series": {"kind": "series", "dtype": "float32", "columns": {"series": ["load"]}}})
 
 
+def prompt_model(folder):
+    """A prompt and its end, which may be left out, as in a generation; the data had the prompt as `message`."""
+    specs = [tf.TensorSpec([None], tf.string, "prompt"), tf.TensorSpec([None, None], tf.string, "stop")]
+
+    @tf.function(input_signature=specs)
+    def answer(prompt, stop):
+        return {"text": tf.strings.join([prompt, tf.strings.reduce_join(stop, axis=1)])}
+
+    inputs = {
+        "prompt": {"kind": "text", "dtype": "string", "columns": {"column": "message"}},
+        "stop": {"kind": "text", "dtype": "string", "default": ["."]},
+    }
+    return saved(folder, answer, inputs)
+
+
 def repeated_model(folder):
     """A text several times, by default twice."""
 

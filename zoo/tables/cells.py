@@ -97,6 +97,8 @@ def _check_ambiguous(path: Path, known: pd.Series, values: np.ndarray, format: T
             f"{known.name} seem to separate thousands. Pass {format.flags(thousands='.')} to read it as "
             f"{shown.replace('.', '')}; or write {shown.replace('.', ',', 1)} if it is a fraction, in the whole column."
         )
+    if mark == "," and known.name in format.comma_columns:
+        return
     _check_thousands(path, plain, values, mark, format)
     if mark == "," and all_grouped:
         shown = fractions.iloc[0].replace(".", ",")
@@ -105,6 +107,18 @@ def _check_ambiguous(path: Path, known: pd.Series, values: np.ndarray, format: T
             f"Pass {format.flags(decimal=',')} if it is a fraction, or {format.flags(thousands=',')} if it is "
             f"{shown.replace(',', '')}."
         )
+
+
+def grouped_points(cells: pd.Series) -> str:
+    """Returns a cell whose points may separate thousands, if all cells with a point are alike; "" without any.
+
+    Example:
+        >>> grouped_points(pd.Series(["1.234", "7"])), grouped_points(pd.Series(["1.234", "1.5"]))
+        ('1.234', '')
+    """
+    held = cells.str.strip()
+    pointed = held[held.str.contains(".", regex=False)]
+    return str(pointed.iloc[0]) if len(pointed) and pointed.str.fullmatch(_THOUSANDS).all() else ""
 
 
 def _check_thousands(path: Path, held: pd.Series, values: np.ndarray, mark: str, format: TableFormat) -> None:

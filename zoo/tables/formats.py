@@ -82,6 +82,7 @@ class TableFormat:
         units: units and signs before or after numbers, which are removed.
         separator: what separates the cells of the file. Between commas, a comma can be no decimal mark by itself.
         commas: a clause that says where the table has decimal commas; "" if nothing says so.
+        comma_columns: the columns that certainly have decimal commas, by rows of the file that were read before.
         prefix: what precedes an option on the command line, for messages.
         inherited: whether the encoding is that of a model's training data, and not given for this file.
 
@@ -100,6 +101,7 @@ class TableFormat:
     units: tuple[str, ...] = ()
     separator: str = ","
     commas: str = ""
+    comma_columns: tuple[str, ...] = ()
     prefix: str = "--data."
     inherited: bool = False
 
@@ -213,10 +215,15 @@ def applied(frame: pd.DataFrame, format: TableFormat, separator: str = ",") -> p
     if format.missing:
         frame = frame.mask(frame.apply(lambda column: column.str.strip().isin(format.missing)), "")
     commas = format.commas or (_TRAINED_ON_COMMAS if _EXPECTED.get() else "")
-    if not format.point:
-        commas = _decimal_commas(frame, separator) or commas
+    found = {} if format.point else _decimal_commas(frame, separator)
+    commas = next(iter(found.values()), commas)
     frame.attrs = attrs
-    frame.attrs["format"] = dataclasses.replace(format, separator=separator, commas="" if format.point else commas)
+    frame.attrs["format"] = dataclasses.replace(
+        format,
+        separator=separator,
+        commas="" if format.point else commas,
+        comma_columns=tuple({**dict.fromkeys(format.comma_columns), **found}),
+    )
     return frame
 
 
@@ -224,7 +231,7 @@ def of(cells: pd.Series) -> TableFormat:
     """Returns the format of a column. Numbers by the dtype of a DataFrame are written as Python writes them."""
     found: TableFormat = cells.attrs.get("format", DEFAULT)
     by_dtype = cells.attrs.get("kinds", {}).get(cells.name) == "number"
-    return TableFormat(prefix=found.prefix) if by_dtype else found
+    return TableFormat(decimal=".", prefix=found.prefix) if by_dtype else found
 
 
 def read_as(frame: pd.DataFrame) -> str:
@@ -259,10 +266,11 @@ _MOST = 0.8
 words for missing values."""
 
 
-def _decimal_commas(frame: pd.DataFrame, separator: str) -> str:
-    """Returns a clause that names a column with decimal commas; "" if there is none."""
+def _decimal_commas(frame: pd.DataFrame, separator: str) -> dict[str, str]:
+    """Returns a clause about each column with decimal commas."""
+    clauses: dict[str, str] = {}
     if separator == ",":
-        return ""
+        return clauses
     for name, column in frame.items():
         if not column.str.contains(",", regex=False).any():
             continue
@@ -271,5 +279,5 @@ def _decimal_commas(frame: pd.DataFrame, separator: str) -> str:
         with_comma = known.str.fullmatch(_WITH_COMMA)
         sure = known[with_comma & ~known.str.fullmatch(r".*,\d{3}")]
         if len(sure) and (with_comma | known.str.fullmatch(_PLAIN)).mean() >= _MOST:
-            return f"{name} has decimal commas, such as {sure.iloc[0]}"
-    return ""
+            clauses[str(name)] = f"{name} has decimal commas, such as {sure.iloc[0]}"
+    return clauses

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import gzip
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from zoo.export.bulk.chunks import Chunk, Limits, Rows, Served
 from zoo.tables.formats import TableFormat
@@ -40,6 +41,13 @@ def format_of(path: Path) -> str | None:
     """Returns the name of the format of a file with several examples, by its name; None for another file."""
     name = path.name.lower()
     return next((key for key, reader in readers().items() if name.endswith(reader.suffixes or ("\0",))), None)
+
+
+def opened(path: Path) -> IO[bytes]:
+    """Opens a file, unpacked if gzip has compressed it; its first bytes say so, whatever its name."""
+    with path.open("rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+    return cast("IO[bytes]", gzip.open(path)) if packed else path.open("rb")
 
 
 def all_suffixes() -> list[str]:

@@ -5,24 +5,25 @@ from __future__ import annotations
 import codecs
 import csv
 import dataclasses
-import gzip
 import io
 import itertools
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from zoo.errors import UsageError, one_line
-from zoo.export.bulk.chunks import MOST_BYTES, Chunk, Limits, Rejected, Rows, Served
-from zoo.export.bulk.formats import Reader
+from zoo.export.bulk.chunks import MOST_BYTES, Chunk, Limits, Marks, Rejected, Rows, Served
+from zoo.export.bulk.formats import Reader, opened
 from zoo.export.bulk.frames import check_header, rows_of
-from zoo.tables import encodings, parsing
+from zoo.tables import cells, encodings, parsing
 from zoo.tables.formats import TableFormat
 from zoo.tables.parsing import Layout
 
 _HEAD = 1 << 20
 _HEAD_LINES = 4096
+_MOST_WHOLE = 1 << 30
+"""The most bytes of a file that is held in memory, because its line breaks are not single bytes `\\n`."""
 csv.field_size_limit(max(csv.field_size_limit(), 1 << 30))  # by default, a longer cell than 128 KB is an error
 
 
@@ -40,37 +41,40 @@ def chunks(path: Path, served: Served, format: TableFormat, limits: Limits) -> I
     format = _decided(path, head, layout, format)
     lines = itertools.chain(first_lines, lines)
     records = _records(lines, layout.separator) if quotes else ((line, 1) for line in lines)
-    records = _after_header(records, format)
-    keeps_empty = len(layout.names) == 1
+    records = _after_header(path, records, has_cells_with_breaks=bool(quotes))
+    if keeps_empty := len(layout.names) == 1:  # there, an empty line is an empty cell
+        records = _without_empty_end(records)
+    blank = b" \r\n" if layout.separator == "\t" else b" \t\r\n"
     held: list[bytes] = []
     size, weight, first = 0, 0, 1
+    unused = tuple(served.unused(layout.names))
     for record, _ in records:
         weight += len(record)
-        if not keeps_empty and not record.strip():
+        if not keeps_empty and not record.strip(blank):
             continue
         held.append(record if record.endswith(b"\n") else record + b"\n")
         size += len(record)
         if len(held) == limits.rows or size >= MOST_BYTES:
-            yield Chunk("csv_files", str(path), first, len(held), (b"".join(held), layout, format), weight)
+            content = (b"".join(held), layout, format)
+            yield Chunk("csv_files", str(path), first, len(held), content, weight, unused=unused)
             first += len(held)
             held, size, weight = [], 0, 0
     if held:
-        yield Chunk("csv_files", str(path), first, len(held), (b"".join(held), layout, format), weight)
+        content = (b"".join(held), layout, format)
+        yield Chunk("csv_files", str(path), first, len(held), content, weight, unused=unused)
     elif first == 1:
         raise UsageError(f"{path} has a header and no rows. Choose a file with rows.")
 
 
 def _lines(path: Path, format: TableFormat) -> Iterator[bytes]:
     """Yields the lines of a file, unpacked; in UTF-8 where a line break is not one byte."""
-    with path.open("rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-    with _opened(path, packed) as file:
+    with opened(path) as file:
         try:
             start = file.read(_HEAD)
             if _is_wide(format):
-                yield from encodings.decoded(path, start + file.read(), format).encode().splitlines(keepends=True)
+                yield from encodings.decoded(path, _whole(path, start, file), format).encode().splitlines(keepends=True)
             elif b"\n" not in start and b"\r" in start:  # the line breaks of old Macs
-                yield from (start + file.read()).replace(b"\r", b"\n").splitlines(keepends=True)
+                yield from _whole(path, start, file).replace(b"\r", b"\n").splitlines(keepends=True)
             else:
                 *whole, rest = start.split(b"\n")
                 yield from (line + b"\n" for line in whole)
@@ -83,8 +87,14 @@ def _lines(path: Path, format: TableFormat) -> Iterator[bytes]:
             ) from error
 
 
-def _opened(path: Path, packed: bool) -> Any:
-    return gzip.open(path) if packed else path.open("rb")
+def _whole(path: Path, start: bytes, file: IO[bytes]) -> bytes:
+    content = start + file.read(max(0, _MOST_WHOLE + 1 - len(start)))
+    if len(content) > _MOST_WHOLE:
+        raise UsageError(
+            f"{path} has more than {_MOST_WHOLE / (1 << 30):g} GiB, and is UTF-16 or UTF-32, or has the line breaks of old "
+            "Macs. Convert it to UTF-8 with line breaks of Linux or Windows."
+        )
+    return content
 
 
 def _is_wide(format: TableFormat) -> bool:
@@ -101,7 +111,8 @@ def _decided(path: Path, head: bytes, layout: Layout, format: TableFormat) -> Ta
         frame = parsing.parse_rows(path, rows, layout, format)
     except UsageError:  # a row is too long; it is rejected later
         return format
-    return dataclasses.replace(format, commas=frame.attrs["format"].commas)
+    found: TableFormat = frame.attrs["format"]
+    return dataclasses.replace(format, commas=found.commas, comma_columns=found.comma_columns)
 
 
 def _quotes(path: Path, layout: Layout, format: TableFormat) -> bool | None:
@@ -137,12 +148,29 @@ def _records(lines: Iterator[bytes], separator: str) -> Iterator[tuple[bytes, in
         held.clear()
 
 
-def _after_header(records: Iterator[tuple[bytes, int]], format: TableFormat) -> Iterator[tuple[bytes, int]]:
+def _without_empty_end(records: Iterator[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
+    """Yields rows without the empty lines at the end of the file."""
+    empty: list[tuple[bytes, int]] = []
+    for record in records:
+        empty.append(record)
+        if record[0].strip(b"\r\n"):
+            yield from empty
+            empty.clear()
+
+
+def _after_header(
+    path: Path, records: Iterator[tuple[bytes, int]], *, has_cells_with_breaks: bool
+) -> Iterator[tuple[bytes, int]]:
     first = next(records, (b"", 0))
     if first[0].lower().lstrip(b"\xef\xbb\xbf").startswith(b"sep="):
         first = next(records, (b"", 0))
     while not first[0].strip() and first[1]:  # pandas skips empty lines before the header
         first = next(records, (b"", 0))
+    if b"\r" in first[0].rstrip(b"\r\n") and not has_cells_with_breaks:
+        raise UsageError(
+            f"The header of {path} ends with the line break of old Macs, and other lines end otherwise. Convert all line "
+            "breaks to one kind, or save the file as CSV again."
+        )
     return records
 
 
@@ -170,7 +198,17 @@ def rows(chunk: Chunk, model: Any, served: Served) -> Rows:
         )
     frame.index = [chunk.first - 1 + at for at in range(chunk.rows or 0) if at not in rejected]
     places = [Rejected(chunk.source, chunk.first + at, why) for at, why in rejected.items()]
-    return rows_of(chunk.source, frame, served, places)
+    found = rows_of(chunk.source, frame, served, places)
+    found.marks = _marks(chunk.source, frame, layout, format)
+    return found
+
+
+def _marks(source: str, frame: Any, layout: Layout, format: TableFormat) -> Marks | None:
+    """Returns the decimal marks of rows, if neither options nor the first rows of the file decide them."""
+    if layout.separator == "," or format.point or format.commas:
+        return None
+    points = (cells.grouped_points(frame[name]) for name in frame.columns)
+    return Marks(source, frame.attrs["format"].commas, next(filter(None, points), ""))
 
 
 def _without_long_rows(text: str, layout: Layout) -> tuple[str, dict[int, str]]:
@@ -180,11 +218,11 @@ def _without_long_rows(text: str, layout: Layout) -> tuple[str, dict[int, str]]:
     width, mark = len(layout.names), layout.separator
     quoting = csv.QUOTE_MINIMAL if layout.quotes else csv.QUOTE_NONE
     lines = io.StringIO(text, newline="")
-    for place, cells in enumerate(csv.reader(lines, delimiter=mark, quoting=quoting)):  # type: ignore[arg-type]
-        if len(cells) > width:
-            rejected[place] = f"has {len(cells)} cells; the header has {width}. Correct the row."
+    for place, row in enumerate(csv.reader(lines, delimiter=mark, quoting=quoting)):  # type: ignore[arg-type]
+        if len(row) > width:
+            rejected[place] = f"has {len(row)} cells; the header has {width}. Correct the row."
         else:
-            kept.append(parsing.csv_line(cells, mark) if layout.quotes else mark.join(cells))
+            kept.append(parsing.csv_line(row, mark) if layout.quotes else mark.join(row))
     return "".join(f"{line}\n" for line in kept), rejected
 
 

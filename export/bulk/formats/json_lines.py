@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import zlib
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import numpy as np
 
 from zoo.errors import UsageError, one_line
 from zoo.export.bulk.chunks import MOST_BYTES, Chunk, Limits, Rejected, Rows, Served
-from zoo.export.bulk.formats import Reader
+from zoo.export.bulk.formats import Reader, opened
 from zoo.export.bulk.frames import by_column, rows_of
 from zoo.tables import frames
 from zoo.tables.formats import TableFormat
@@ -24,7 +23,7 @@ def chunks(path: Path, served: Served, format: TableFormat, limits: Limits) -> I
     held: list[bytes] = []
     size, weight, first = 0, 0, 1
     try:
-        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+        with opened(path) as file:
             for line in file:
                 weight += len(line)
                 if not line.strip():
@@ -63,10 +62,23 @@ def rows(chunk: Chunk, model: Any, served: Served) -> Rows:
         return Rows(inputs, np.array(numbers), chunk.source, rejected)
     import pandas as pd
 
-    columns = {served.columns[name]: pd.Series([row[name] for row in found], dtype=object) for name in served.inputs}
+    columns = {served.columns[name]: _column([row[name] for row in found]) for name in served.inputs}
     frame = frames.as_texts(pd.DataFrame(columns), chunk.source, format)
     frame.index = [number - 1 for number in numbers]
     return rows_of(chunk.source, frame, served, rejected)
+
+
+def _column(values: list[Any]) -> Any:
+    """Returns a column. JSON writes numbers with points, whatever the texts of the training data have."""
+    import pandas as pd
+
+    known = [value for value in values if value is not None]
+    are_exact = all(type(value) is float or (type(value) is int and abs(value) <= _EXACT) for value in known)
+    return pd.Series(values, dtype=np.float64 if known and are_exact else object)
+
+
+_EXACT = 2**53
+"""Larger whole numbers are rounded as floats."""
 
 
 def _row(line: bytes, served: Served) -> dict[str, Any]:
@@ -74,11 +86,24 @@ def _row(line: bytes, served: Served) -> dict[str, Any]:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"is not JSON: {one_line(error, 100)}. Correct it.") from error
+    if b"\\u" in line or b"\xed" in line:
+        _check_characters(value)
     if isinstance(value, dict) and set(value) != {"b64"}:
+        if not served.are_columns and (unknown := served.unused(value)):
+            raise UsageError(f"has {', '.join(unknown):.200}; {served.takes}. Rename or remove it.")
         return by_column(value, served)
     if len(served.needed) > 1 or served.are_columns:
         raise UsageError(f"is a JSON {type(value).__name__}; {served.takes}. Pass an object with these names.")
     return by_column({served.needed[0]: value}, served)
+
+
+def _check_characters(value: Any) -> None:
+    """Raises UsageError for half of a character that UTF-16 writes in two parts."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise UsageError(f"has {half}, which is half of a character, as in a text that was cut. Remove it.") from error
 
 
 def _cells(row: dict[str, Any]) -> dict[str, Any]:

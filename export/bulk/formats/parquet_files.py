@@ -29,15 +29,14 @@ def chunks(path: Path, served: Served, format: TableFormat, limits: Limits) -> I
             check_header(path, list(header), served)
             used = [header[column] for column in dict.fromkeys(served.columns.values()) if column in header]
             share = path.stat().st_size / max(1, file.metadata.num_rows)
-            first = 1
+            first, unused = 1, tuple(served.unused(header))
             for batch in file.iter_batches(limits.rows, columns=used):
                 content = io.BytesIO()
                 with pyarrow.ipc.new_stream(content, batch.schema) as writer:
                     writer.write_batch(batch)
                 weight = share * batch.num_rows
-                yield Chunk(
-                    "parquet_files", str(path), first, batch.num_rows, (content.getvalue(), used, format), weight
-                )
+                held = (content.getvalue(), used, format)
+                yield Chunk("parquet_files", str(path), first, batch.num_rows, held, weight, unused=unused)
                 first += batch.num_rows
             if first == 1:
                 raise UsageError(f"{path} has no rows. Choose a file with rows.")

@@ -35,7 +35,11 @@ def rows(chunk: Chunk, model: Any, served: Served) -> Rows:
     (name,), (kind,) = served.needed, served.kinds
     entry = served.entries.get(name, {})
     files = [file for file, _, _ in states]
-    if kind.read_items is not None and (held := kind.read_items(Path(files[0]), entry, format)) is not None:
+    try:
+        held = None if kind.read_items is None else kind.read_items(Path(files[0]), entry, format)
+    except UsageError as error:
+        return Rows({name: []}, np.zeros(0, np.int64), files[0], [Rejected(files[0], 0, str(error))])
+    if held is not None:
         items = [value for _, value in held[0]]
         return Rows({name: items}, np.arange(1, len(items) + 1), files[0])
     found: list[Any] = []

@@ -104,7 +104,8 @@ def _values(record: bytes, served: Served) -> dict[str, Any]:
     except DecodeError as error:
         raise UsageError("is no tf.Example. Write it with tf.train.Example.") from error
     given = by_column({name: _held(feature) for name, feature in features.items()}, served)
-    return {name: _shaped(name, value, served) for name, value in given.items()}
+    left_out = {name for name, value in given.items() if value is served.defaults.get(name)}
+    return {name: value if name in left_out else _shaped(name, value, served) for name, value in given.items()}
 
 
 def _held(feature: Any) -> list[Any]:
@@ -112,11 +113,9 @@ def _held(feature: Any) -> list[Any]:
     return list(getattr(feature, kind).value) if kind else []
 
 
-def _shaped(name: str, value: Any, served: Served) -> Any:
+def _shaped(name: str, value: list[Any], served: Served) -> Any:
     """Returns the values of a feature in the shape of the input."""
     wanted = served.inputs[name]
-    if not isinstance(value, list):  # a default
-        return value
     if (wanted.dtype == "string") != all(isinstance(part, bytes) for part in value):
         raise UsageError(f"has a feature {name} of another type; expected {wanted.dtype}. Convert it to this type.")
     if not wanted.shape:

@@ -64,7 +64,8 @@ class KnownAhead:
     def divide(self, raw: tf.Tensor, channels: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the histories of requests, (batch, steps, channels), and what is known, (batch, horizon, known).
 
-        A series with a value of the quantity in its last rows, or without other rows, is an error.
+        A series with a value of the quantity in its last `horizon` rows, without other rows, or without the quantity in the
+        row before them is an error: the forecast would be for other steps.
 
         Args:
             raw: (batch, steps, channels and calendar); NaN after the end.
@@ -75,10 +76,18 @@ class KnownAhead:
         ahead = tf.gather(raw, tf.maximum(places, 0), axis=1, batch_dims=1)
         message = (
             f"series lacks the {self.horizon} rows of the steps to forecast, with NaN for the quantity and values of what is "
-            "known in advance. Send the history, and these rows after it."
+            "known in advance. Send the history, and these rows after it; the last row must have a value."
         )
         there = tf.reduce_all(start > 0) & tf.reduce_all(tf.math.is_nan(ahead[..., 0]))
-        with tf.control_dependencies([tf.debugging.Assert(there, [message])]):
+        latest = tf.gather(raw[..., 0], tf.maximum(start - 1, 0), axis=1, batch_dims=1)
+        shifted = (
+            f"series has no value of the quantity right before its last {self.horizon} rows with values, which are the steps "
+            f"to forecast. Send the history up to its last value of the quantity, then exactly {self.horizon} rows; the last "
+            "row must have a value."
+        )
+        is_next = tf.reduce_all((start <= 0) | ~tf.math.is_nan(latest))
+        checks = [tf.debugging.Assert(there, [message]), tf.debugging.Assert(is_next, [shifted])]
+        with tf.control_dependencies(checks):
             is_past = tf.range(tf.shape(raw)[1]) < start[:, tf.newaxis]
             past = tf.where(is_past[..., tf.newaxis], raw[..., :channels], np.float32("nan"))
         return past, ahead[..., channels - len(self.means) :]

@@ -28,6 +28,7 @@ def window_splits(
     The timeline is split, not the windows. Training examples lie wholly before the first bound. Validation forecasts lie
     between the bounds, and test forecasts after the second. Their histories may start before the bounds. Every step starts
     a window. Windows with a missing value (NaN) in the forecast, or without any value in the last step, are left out.
+    With `known`, so are those without channel 0 in the last step of the history, or without any known value in the last step.
 
     Args:
         name: name of the data set, for messages.
@@ -53,7 +54,7 @@ def window_splits(
         if is_undivided():
             bounds_of = {"test": (0, steps)}
         starts_of = {
-            role: _usable(values, begin + np.arange(max(start, window), stop - horizon + 1), horizon)
+            role: _usable(values, begin + np.arange(max(start, window), stop - horizon + 1), horizon, known)
             for role, (start, stop) in bounds_of.items()
         }
         sizes = {role: len(starts) for role, starts in starts_of.items()}
@@ -76,12 +77,16 @@ def window_splits(
     }
 
 
-def _usable(values: np.ndarray, starts: np.ndarray, horizon: int) -> np.ndarray:
+def _usable(values: np.ndarray, starts: np.ndarray, horizon: int, known: np.ndarray | None) -> np.ndarray:
     """Returns the first steps of forecasts without a missing value, after a step with a value."""
     bad = np.cumsum(np.concatenate([[0], np.isnan(values[:, 0])]))
     starts = starts[bad[starts + horizon] == bad[starts]]
     # If the last steps of a history had no value, it would look like a shorter one with an earlier forecast.
-    return starts[~np.isnan(values[starts - 1]).all(axis=1)]
+    if known is None:
+        return starts[~np.isnan(values[starts - 1]).all(axis=1)]
+    # A request has both in one series: its end, and the end of the history, must be found in it.
+    is_whole = ~np.isnan(values[starts - 1, 0]) & ~np.isnan(known[starts + horizon - 1]).all(axis=1)
+    return starts[is_whole]
 
 
 def _split_of(held: Mapping[str, tf.Tensor], starts: np.ndarray, window: int, horizon: int) -> Split:

@@ -95,6 +95,41 @@ def test_requests_without_the_rows_ahead_are_rejected(data):
             preprocess.serve({"series": wrong.astype(np.float32)})
 
 
+@pytest.mark.parametrize("change", ["one row too many", "no value today", "no value in the last row"])
+def test_requests_whose_history_does_not_end_before_the_rows_ahead_are_rejected(data, change):
+    preprocess = data.prepare("nlinear").preprocessor
+    request = preprocess.to_requests(rows(data, "test")[:2])["series"]
+    if change == "one row too many":
+        request = np.concatenate([request, request[:, -1:]], axis=1)
+    elif change == "no value today":
+        request[1, 13, 0] = NAN
+    else:
+        request[0, -1] = NAN
+    hint = "lacks the 3 rows of .*; the last row must" if "last" in change else "exactly 3 rows; the last row must"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"{hint} have a value"):
+        preprocess.serve({"series": request})
+
+
+def test_examples_that_cannot_be_sent_as_requests_are_left_out(tmp_path):
+    whole = frame(120)
+    whole["promo"] = whole["promo"].astype(float)
+    whole.loc[50, "promo"] = np.nan
+    whole.loc[110, "sold"] = np.nan
+    whole.to_csv(tmp_path / "a.csv", index=False)
+    columns = {**COLUMNS, "calendar": False}
+    data = zoo.datasets.load(f"csv:{tmp_path}/a.csv", columns=columns, window=14, horizon=3)
+    preprocess = data.prepare("nlinear").preprocessor
+    for role in ("train", "test"):
+        examples = rows(data, role)
+        assert not any(
+            np.isnan(example["known"][-1]).all() or np.isnan(example["series"][-1, 0]) for example in examples
+        )
+        inputs, extras = preprocess.serve(preprocess.to_requests(examples))
+        known = np.stack([example["known"] for example in examples])
+        np.testing.assert_allclose(inputs["known"], preprocess.ahead.encode(known), atol=1e-6)
+        assert set(extras["lengths"].numpy().tolist()) == {14}
+
+
 def test_the_solved_forecast_knows_promotions_and_weekdays(data, file, tmp_path):
     prepared = data.prepare("nlinear")
     model = prepared.build(seed=0)
@@ -161,3 +196,11 @@ def test_a_file_without_the_time_is_rejected(tmp_path):
         read_series(tmp_path / "a.csv", columns)
     (tmp_path / "a.csv").write_text("sold,promo,weekday\n1,0,6\n,1,0\n")
     np.testing.assert_array_equal(read_series(tmp_path / "a.csv", columns), [[1, 0, 6], [NAN, 1, 0]])
+
+
+def test_the_calendar_is_taken_from_the_time_whatever_other_columns_are_named(tmp_path):
+    (tmp_path / "a.csv").write_text("at,sold,weekday\n2024-01-01,1,7\n2024-01-02,,1\n")  # Sunday is 1 here
+    columns = {"series": ["sold"], "time": "at", "calendar": ["weekday"]}
+    np.testing.assert_array_equal(read_series(tmp_path / "a.csv", columns), [[1, 0], [NAN, 1]])
+    columns["series"] = ["sold", "weekday"]
+    np.testing.assert_array_equal(read_series(tmp_path / "a.csv", columns), [[1, 7, 0], [NAN, 1, 1]])

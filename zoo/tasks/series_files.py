@@ -184,17 +184,23 @@ def _channels(file: Path, table: pd.DataFrame, columns: Mapping[str, Any]) -> pd
 
 
 def _with_calendar(file: Path, table: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
-    """Returns the columns of the channels, and after them the parts of the time: their own columns, or from the time."""
+    """Returns the columns of the channels, and after them the parts of the time: from the column of the time, as in training,
+    or the columns with their names in a file without it."""
+    import pandas as pd
+
     found, parts = table[list(columns["series"])], list(columns.get("calendar", ()))
-    if not parts or set(parts) <= set(table.columns):
-        return table[[*found.columns, *parts]]
-    if columns.get("time") not in table.columns:
-        raise UsageError(
-            f"{file} has no column {columns.get('time')!r}, from which {', '.join(parts)} are taken. Add it, or columns of "
-            "these names."
-        )
-    values = calendars.calendar(file, table[columns["time"]], parts)
-    return found.assign(**{part: [repr(float(cell)) for cell in values[:, i]] for i, part in enumerate(parts)})
+    time = columns.get("time")
+    if not parts:
+        return found
+    if time in table.columns:
+        values = calendars.calendar(file, table[time], parts)
+        taken = pd.DataFrame(values.astype(float), index=table.index, columns=parts).map(repr)
+        return pd.concat([found, taken], axis=1)
+    if set(parts) <= set(table.columns):
+        return pd.concat([found, table[parts]], axis=1)
+    raise UsageError(
+        f"{file} has no column {time!r}, from which {', '.join(parts)} are taken. Add it, or columns of these names."
+    )
 
 
 def _runs_backwards(times: pd.Series) -> bool:

@@ -156,6 +156,17 @@ def test_the_ridge_baseline_knows_the_same(data):
     assert np.abs(found - np.stack([*test["forecast"]])).mean() < 2
 
 
+def test_the_ridge_baseline_takes_the_mean_for_a_missing_value(data):
+    train, test = (dict(read_columns(data.splits[role])) for role in ("train", "test"))
+    values = np.stack([*train["known"]])
+    test["known"] = np.stack([*test["known"]])
+    answers = []
+    for value in (NAN, values[..., 0].mean()):
+        test["known"][..., 0] = value
+        answers.append(_ridge(train, test, data)["values"])
+    np.testing.assert_allclose(*answers, rtol=1e-5)
+
+
 def test_lstm_takes_what_is_known():
     model = zoo.build_lstm_model((None, 2), 3, units=(4,), return_sequences=False, known_shape=(3, 5))
     assert [tensor.shape for tensor in model.inputs] == [(None, None, 2), (None, 3, 5)]

@@ -114,13 +114,14 @@ def _ridge(train: Columns, examples: Columns, data: RawData) -> Mapping[str, Any
 
     steps, channels = max(map(len, train["series"])), train["series"][0].shape[-1]
     used = max(1, min(steps, _MOST_INPUTS // channels))
+    means = _means(train["known"]) if "known" in train else np.zeros(0)
 
     def rows(columns: Columns) -> np.ndarray:
         series = [each[-used:] for each in _whole(columns)]
         padded = [np.pad(each, ((used - len(each), 0), (0, 0)), mode="edge").ravel() for each in series]
         if "known" not in columns:
             return np.stack(padded)
-        return np.concatenate([np.stack(padded), _ahead(columns["known"], data)], axis=1)
+        return np.concatenate([np.stack(padded), _ahead(columns["known"], data, means)], axis=1)
 
     model = make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(-3, 6, 19)))
     model.fit(rows(train), np.stack([*train["forecast"]]))
@@ -128,9 +129,18 @@ def _ridge(train: Columns, examples: Columns, data: RawData) -> Mapping[str, Any
     return {"values": found.reshape(len(found), -1)}
 
 
-def _ahead(known: np.ndarray, data: RawData) -> np.ndarray:
-    """Returns what is known in advance of the steps to forecast, (windows, features), parts of the time as circles."""
-    count, values = len(data.about["known"]), np.nan_to_num(np.stack([*known]).astype(np.float64))
+def _means(known: np.ndarray) -> np.ndarray:
+    """Returns the mean of every column that is known in advance over the training rows, 0 for one without a value."""
+    values = np.stack([*known]).astype(np.float64)
+    counts = np.maximum((~np.isnan(values)).sum(axis=(0, 1)), 1)
+    return np.asarray(np.nansum(values, axis=(0, 1)) / counts)
+
+
+def _ahead(known: np.ndarray, data: RawData, means: np.ndarray) -> np.ndarray:
+    """Returns what is known in advance of the steps to forecast, (windows, features), parts of the time as circles. A missing
+    value is the mean of the training rows, as for the models."""
+    count, values = len(data.about["known"]), np.stack([*known]).astype(np.float64)
+    values = np.where(np.isnan(values), means, values)
     circles = calendars.circles(values[..., count:], data.about["calendar"], 3)
     return np.concatenate([values[..., :count], circles], axis=-1).reshape(len(values), -1)
 

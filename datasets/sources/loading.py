@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,26 +48,31 @@ def load(
 
         with leaving_out(out_of_scope):
             data = from_objects(name, validation, test, memory_limit, task, model, given)
-        _print_notes(data)
-        if not isinstance(name, type(data)):
+        data = with_tokenizer(data, tokenizer)
+        if isinstance(name, type(data)):  # its lines were printed when it was loaded
+            _print_notes(data, name.about.get("notes", ()))
+        else:
+            _print_notes(data)
             _print_columns(data)
             _print_left_out(data)
-        data = _scoped(data, out_of_scope)
-        data = _few(with_tokenizer(data, tokenizer), examples_per_class)
+        data = _few(_scoped(data, out_of_scope), examples_per_class)
         return data if folds is None or fold is None else _fold(data, folds, fold)
     given |= {split: file for split, file in (("validation", validation), ("test", test)) if file is not None}
     kind, _, path = name.partition(":")
-    if kind in SOURCES.names():
+    is_source = kind in SOURCES.names()
+    if is_source:
         with leaving_out(out_of_scope):
             data = _load_source(name, kind, path, manual_dir, memory_limit, given)
     else:
         data = load_builder(name, data_dir=data_dir, manual_dir=manual_dir, memory_limit=memory_limit, options=given)
-        _print_columns(data)
-        _print_left_out(data)
     if task is not None:
         data = dataclasses.replace(data.for_task(task), arguments={**data.arguments, "task": task})
-    data = _scoped(data, out_of_scope)
-    data = _few(with_tokenizer(data, tokenizer), examples_per_class)
+    data = with_tokenizer(data, tokenizer)
+    _print_notes(data)
+    if not is_source or takes_path(SOURCES.get(kind)):
+        _print_columns(data)
+        _print_left_out(data)
+    data = _few(_scoped(data, out_of_scope), examples_per_class)
     return data if folds is None or fold is None else _fold(data, folds, fold)
 
 
@@ -119,16 +124,14 @@ def _load_source(
     if any("\ud800" <= letter <= "\udfff" for letter in f"{base}/{path}"):
         raise UsageError(f"The path of data set '{printable(name)}' is not UTF-8. Rename its files or folders.")
     data = read(**common_arguments(read, **common, path=base / Path(path).expanduser()), **options)
-    _print_notes(data)
-    _print_columns(data)
-    _print_left_out(data)
     relative = not Path(path).expanduser().is_absolute()
     return _with_arguments(data, {**({"manual_dir": str(base)} if relative else {}), **options})
 
 
-def _print_notes(data: Data) -> None:
+def _print_notes(data: Data, known: Collection[str] = ()) -> None:
     for note in data.about.get("notes", ()):
-        print(note, flush=True)
+        if note not in known:
+            print(note, flush=True)
 
 
 _TOKENIZERS = ("auto", "words", "characters", "subwords")
@@ -143,7 +146,7 @@ def check_tokenizer(name: str | None) -> None:
 def with_tokenizer(data: Data, name: str | None) -> Data:
     """Returns a data set with the option `tokenizer`; unchanged without one.
 
-    Tagged words of languages without spaces get tags for their characters.
+    Tagged words of languages without spaces get tags for their characters, and the data a note that says so.
 
     Raises:
         UsageError: the data has no texts.
@@ -151,10 +154,7 @@ def with_tokenizer(data: Data, name: str | None) -> Data:
     if {"tokens", "tags"} <= {*data.features}:
         from zoo.datasets.sources.tagged_characters import with_characters
 
-        data, line = with_characters(data, name)
-        if line:
-            print(line, flush=True)
-        return data
+        return with_characters(data, name)
     if name is None:
         return data
     if "text" not in data.features:

@@ -25,10 +25,10 @@ _LAST = {"BIOES": "E", "BILOU": "L"}
 """The prefix of the last word of an entity by the scheme."""
 
 
-def with_characters(data: Data, name: str | None) -> tuple[Data, str]:
-    """Returns a data set of tagged words as its option `tokenizer` says, and a line for the user: unchanged for `words`, with
-    a tag for every character for `characters`. `auto` takes characters if a script has no spaces between words and the rules
-    for words find less than half of the words of the data in its texts.
+def with_characters(data: Data, name: str | None) -> Data:
+    """Returns a data set of tagged words as its option `tokenizer` says: unchanged for `words`; with a tag for every
+    character, and a note about it, for `characters`. `auto` takes characters if a script has no spaces between words and
+    the rules for words find less than half of the words of the data in its texts.
 
     Raises:
         UsageError: another tokenizer.
@@ -39,16 +39,18 @@ def with_characters(data: Data, name: str | None) -> tuple[Data, str]:
             "Pass tokenizer='characters' for languages without spaces between words."
         )
     if data.arguments.get("tokenizer") == "characters":
-        return data, ""  # loaded before
+        return data  # loaded before
     if name == "words":
-        return dataclasses.replace(data, arguments={**data.arguments, "tokenizer": name}), ""
+        return dataclasses.replace(data, arguments={**data.arguments, "tokenizer": name})
     reason = ""
     if name != "characters":
         share, found = _measured(data)
         if share < _MANY_UNSPACED or found >= _FEWEST_FOUND:
-            return data, ""
+            return data
         reason = f": {share:.0%} of the letters are of scripts without spaces"
-    return by_characters(data), f"tokenizer characters{reason}. Every character of a word gets a tag."
+    note = f"tokenizer characters{reason}. Every character of a word gets a tag."
+    made = by_characters(data)
+    return dataclasses.replace(made, about={**made.about, "notes": [*made.about.get("notes", ()), note]})
 
 
 def _measured(data: Data) -> tuple[float, float]:

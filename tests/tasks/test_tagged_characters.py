@@ -47,6 +47,8 @@ def test_words_and_characters_of_a_file_become_the_same_tagged_characters(tmp_pa
     assert rows[0] == rows[1]
     printed = capsys.readouterr().out
     assert printed.count("tokenizer characters: 100% of the letters are of scripts without spaces.") == 2
+    assert zoo.datasets.load(data).about["notes"] == data.about["notes"] and len(data.about["notes"]) == 2
+    assert capsys.readouterr().out == "", "the lines were printed when it was loaded"
     with pytest.raises(zoo.UsageError, match=r"tokenizer is 'subwords', but .* expected words, characters or auto"):
         zoo.datasets.load(f"conll:{tmp_path}/word.conll", tokenizer="subwords")
 

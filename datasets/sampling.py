@@ -22,6 +22,8 @@ COUNT = 1_000
 SCAN = 10_000
 BYTES = 64 << 20
 _MOST_DESCRIBED = 50_000
+_MOST_READ = 1 << 30
+_FEWEST = 30
 
 
 def draw_sample(splits: SplitReader, known: Examples) -> Sample | None:
@@ -52,22 +54,35 @@ def draw_sample(splits: SplitReader, known: Examples) -> Sample | None:
 def describe_training(splits: SplitReader) -> dict[str, Any]:
     """Returns statistics of the requests of random training examples, see `statistics.summarize`, as JSON values.
 
-    They are at most 1,000 examples and about 64 MiB, drawn from the first 50,000. The draw is the same every time.
+    They are at most 1,000 examples, drawn from the first 50,000; fewer, but at least 30, if these take more than 1 GiB. The
+    draw is the same every time. At most about 64 MiB of them are held at once.
     """
     split, preprocessor = splits.split("train"), splits.preprocessor
     known = min(split.num_examples, _MOST_DESCRIBED)
     chosen = np.sort(np.random.default_rng(0).permutation(known)[:COUNT])
-    accepts, examples, size = accepting(preprocessor), [], 0
+    accepts, count, size, total = accepting(preprocessor), 0, 0, 0
+    columns: statistics.Columns = {}
+    examples: list[Mapping[str, Any]] = []
+
+    def measure() -> None:
+        for key, part in statistics.measured(preprocessor, preprocessor.to_requests(examples)).items():
+            columns.setdefault(key, []).extend(part)
+        examples.clear()
+
     for example in _at(split.dataset().take(known), chosen).as_numpy_iterator():
-        size += sum(_bytes(np.asarray(value)) for value in example.values())
+        if not accepts(example):
+            continue
+        examples.append(example)
+        count, each = count + 1, sum(_bytes(np.asarray(value)) for value in example.values())
+        size, total = size + each, total + each
         if size > BYTES:
+            measure()
+            size = 0
+        if total > _MOST_READ and count >= _FEWEST:
             break
-        if accepts(example):
-            examples.append(example)
-    if not examples:
-        return {}
-    columns = statistics.measured(preprocessor, preprocessor.to_requests(examples))
-    return {"split": "train", "examples": len(examples), "inputs": statistics.summarize(columns)}
+    if examples:
+        measure()
+    return {"split": "train", "examples": count, "inputs": statistics.summarize(columns)} if count else {}
 
 
 def pick_examples(splits: SplitReader, count: int = 64) -> Examples:

@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 import zoo
 from dataset_arrays import SPLITS, columns, multiset, raw, scaled
 from zoo import registry
+from zoo.datasets import sampling
 from zoo.datasets.description import describe_data
 from zoo.datasets.interface import Interface
 from zoo.datasets.preprocessing.base import PREPROCESSORS
@@ -424,3 +425,12 @@ def test_the_input_size_follows_the_images(tmp_path, sizes, expected, note):
     given = zoo.datasets.load(f"images:{tmp_path}").prepare("cnn", input_shape=[30, 30, 3])
     assert given.arguments["input_shape"] == (30, 30, 3)
     assert "--model.input_shape" not in describe_data(given)
+
+
+def test_statistics_of_large_images_are_of_enough_examples(monkeypatch):
+    splits = zoo.datasets.load("digits").prepare("cnn")._splits
+    whole = sampling.describe_training(splits)
+    monkeypatch.setattr(sampling, "BYTES", 100)  # an image has 64 bytes: as if each had 12 million pixels
+    assert sampling.describe_training(splits) == whole and whole["examples"] == 1_000
+    monkeypatch.setattr(sampling, "_MOST_READ", 200)
+    assert sampling.describe_training(splits)["examples"] == 30

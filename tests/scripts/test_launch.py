@@ -33,6 +33,8 @@ def test_the_slurm_script_holds_the_command(capsys):
     line = next(line for line in script.splitlines() if "zoo.scripts.cli" in line)
     assert shlex.split(line.removesuffix("&")) == [sys.executable, "-P", "-m", "zoo.scripts.cli", *TRAIN]
     assert "gpus" not in printed(capsys, "slurm")
+    step = shlex.split(script[script.index("\nsrun") : script.index(sys.executable)].replace("\\\n", ""))
+    assert {"--kill-on-bad-exit=1", "--wait=0", "--cpus-per-task=4"} <= {*step}, "the chief outlives the other workers"
 
 
 # srun, squeue and scontrol as programs that write down what the script does; $1 is the exit status of the step.
@@ -62,11 +64,13 @@ def test_the_slurm_script_queues_a_job_again_after_a_signal(capsys, status, stat
     assert done.stdout.splitlines() == expected and done.returncode == status, done.stderr
 
 
-def test_the_slurm_script_passes_the_time_limit_on(capsys):
+@pytest.mark.parametrize(("status", "queued"), [(143, ["requeue 17"]), (0, []), (2, [])])
+def test_the_slurm_script_passes_the_time_limit_on(capsys, status, queued):
     script = PROGRAMS + printed(capsys, "slurm").replace("wait $!\nstatus=$?", "kill -TERM $$; wait $!\nstatus=$?", 1)
-    variables = {"STATUS": "143", "STATE": "RUNNING", "SLURM_RESTART_COUNT": "99", "SECONDS_OF_STEP": "1"}
+    variables = {"STATUS": str(status), "STATE": "RUNNING", "SLURM_RESTART_COUNT": "99", "SECONDS_OF_STEP": "1"}
     done = subprocess.run(["bash"], input=script, text=True, env=variables, capture_output=True, check=False)
-    assert done.stdout.splitlines() == ["cancel --signal=TERM 17.0", "requeue 17"], done.stderr
+    assert done.stdout.splitlines() == ["cancel --signal=TERM 17.0", *queued], done.stderr
+    assert done.returncode == status
 
 
 def test_the_ray_program_holds_the_command(capsys):

@@ -65,7 +65,8 @@ class _Meeting:
         self.reached: set[int] = set()
         self.stranger: str | None = None
         self.over = False
-        self.word = hashlib.sha256(",".join(cluster.addresses).encode()).hexdigest()[:16]
+        known = cluster.names or cluster.addresses  # machines may resolve the names to different addresses
+        self.word = hashlib.sha256(",".join(known).encode()).hexdigest()[:16]
 
     def hold(self) -> None:
         thread = threading.Thread(target=self._listen, daemon=True)

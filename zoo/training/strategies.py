@@ -35,10 +35,10 @@ def strategy(
     taken as it is needed, not all at once.
 
     Args:
-        name: `one_device` (the first GPU of this task, else the CPU), `mirrored` (every GPU, or the CPU divided into `replicas`
-            logical devices on a machine without), `multi_worker` (every GPU, else the CPU, of each process of a cluster),
-            `tpu` (constructed as TensorFlow documents it, never tested), or `auto`: multi_worker where there is a cluster
-            of several workers, mirrored where there are several GPUs, one_device otherwise.
+        name: `one_device` (the first GPU of this task, else the CPU), `mirrored` (every GPU, or the CPU divided into
+            `replicas` logical devices on a machine without), `multi_worker` (every GPU, else the CPU, of each process of
+            a cluster), `tpu` (constructed as TensorFlow documents it, never tested), or `auto`: multi_worker where there
+            is a cluster of several workers, mirrored where there are several GPUs, one_device otherwise.
         replicas: number of devices for `mirrored`, None for every GPU.
         cluster: host:port of every worker, in the same order on all of them; None finds them in TF_CONFIG or in the
             variables of Slurm or Kubernetes, which `one_device` ignores.

@@ -76,6 +76,9 @@ def _parse(place: str, argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     for name in ("nodes", "tasks_per_node", "cpus"):
         if options.get(name, 1) < 1:
             raise UsageError(f"--{name.replace('_', '-')} is {options[name]}; expected at least 1. {_EXAMPLE}")
+    for name in ("gpus", "restarts"):
+        if options[name] < 0:
+            raise UsageError(f"--{name} is {options[name]}; expected at least 0. {_EXAMPLE}")
     if not _NAME.fullmatch(options["name"]):
         raise UsageError(
             f"--name is {options['name']!r}; expected at most 40 small letters, digits and dashes. Pass --name my-run, say."
@@ -93,7 +96,9 @@ def _slurm(options: dict[str, Any], words: Sequence[str]) -> str:
 
 def _ray(options: dict[str, Any], words: Sequence[str]) -> str:
     text = (_FOLDER / "ray.py.txt").read_text(encoding="utf-8")
-    return text.format(**options, use_gpu=bool(options["gpus"]), folder=os.getcwd(), words=list(words))
+    resources = {"CPU": 1, **({"GPU": options["gpus"]} if options["gpus"] else {})}  # one core is Ray's default
+    settings = {"use_gpu": bool(options["gpus"]), "resources": resources, "folder": os.getcwd(), "words": list(words)}
+    return text.format(**options, **settings)
 
 
 def _kubernetes(options: dict[str, Any], words: Sequence[str]) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 from zoo import storage
 from zoo.errors import UsageError, one_line
 
+WORKER_PORT = 2222  # of every pod of Kubernetes: here, because a manifest is printed without importing TensorFlow
+
 
 def check(run_directory: str | Path | None = None) -> None:
     """Checks Keras's settings before anything is computed, and replaces a matplotlib backend that is not installed here.

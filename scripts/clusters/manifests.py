@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-PORT = 2222
+from zoo.environment import WORKER_PORT
 
 
 def job_set(
@@ -23,7 +23,11 @@ def job_set(
         claim: the PersistentVolumeClaim with data and run directory, mounted at /work in every pod.
         restarts: how often all pods are started again after a failure; the run resumes from its last checkpoint.
     """
-    pods = {"parallelism": nodes, "completions": nodes, "completionMode": "Indexed", "backoffLimit": 0}
+    # Status 2 is an error of the command, such as a misspelled option: it would fail again.
+    wrong = {"action": "FailJob", "onExitCodes": {"containerName": "node", "operator": "In", "values": [2]}}
+    final = {"name": "command", "action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}
+    pods: dict[str, Any] = {"parallelism": nodes, "completions": nodes, "completionMode": "Indexed"}
+    pods |= {"backoffLimit": 0, "podFailurePolicy": {"rules": [wrong]}}
     template = {"spec": _pod(name, words, nodes=nodes, image=image, cpus=cpus, gpus=gpus, claim=claim)}
     return [
         {
@@ -32,7 +36,7 @@ def job_set(
             "metadata": {"name": name},
             "spec": {
                 "network": {"enableDNSHostnames": True, "subdomain": name, "publishNotReadyAddresses": True},
-                "failurePolicy": {"maxRestarts": restarts},
+                "failurePolicy": {"maxRestarts": restarts, "rules": [final]},
                 "replicatedJobs": [
                     {"name": "node", "replicas": 1, "template": {"spec": {**pods, "template": template}}}
                 ],
@@ -88,7 +92,7 @@ def _pod(
                 "command": list(words),
                 "workingDir": "/work",
                 "env": known,
-                "ports": [{"containerPort": PORT}],
+                "ports": [{"containerPort": WORKER_PORT}],
                 "resources": resources,
                 "volumeMounts": [{"name": "work", "mountPath": "/work"}],
             }

@@ -13,7 +13,9 @@
 warned=0
 trap 'warned=1; scancel --signal=TERM "$SLURM_JOB_ID.0"' TERM
 
-srun --kill-on-bad-exit=1 --wait=60 \
+# No limit on the wait: the chief evaluates and exports after the other workers have ended. srun of Slurm 22.05 to 23.11 does
+# not take --cpus-per-task from the job.
+srun --kill-on-bad-exit=1 --wait=0 --cpus-per-task={cpus} \
   {command} &
 wait $!
 status=$?
@@ -22,10 +24,11 @@ while [ "$status" -gt 128 ] && kill -0 $! 2>/dev/null; do  # a signal has ended 
   status=$?
 done
 
-# Above 128 a signal has ended a worker: try again, but not forever, and not in a job that was cancelled. An error of the
-# command itself, such as a misspelled option, has status 2.
-lost=$([ "$status" -gt 128 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {restarts} ] && echo 1)
-if [ "$warned$lost" != 0 ] && [ "$(squeue --noheader --job "$SLURM_JOB_ID" --format %T)" = RUNNING ]; then
+# Above 128 a signal has ended a worker: try again, after a warning always, otherwise not forever, and not in a job that was
+# cancelled. Status 0 is the end of the training, and an error of the command itself, such as a misspelled option, has status 2.
+again=$warned
+[ "${{SLURM_RESTART_COUNT:-0}}" -lt {restarts} ] && again=1
+if [ "$status" -gt 128 ] && [ "$again" = 1 ] && [ "$(squeue --noheader --job "$SLURM_JOB_ID" --format %T)" = RUNNING ]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"

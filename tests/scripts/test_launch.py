@@ -33,6 +33,8 @@ def test_the_slurm_script_holds_the_command(capsys):
     line = next(line for line in script.splitlines() if "zoo.scripts.cli" in line)
     assert shlex.split(line.removesuffix("&")) == [sys.executable, "-P", "-m", "zoo.scripts.cli", *TRAIN]
     assert "gpus" not in printed(capsys, "slurm")
+    step = shlex.split(script[script.index("\nsrun") : script.index(sys.executable)].replace("\\\n", ""))
+    assert {"--kill-on-bad-exit=1", "--wait=0", "--cpus-per-task=4"} <= {*step}, "the chief outlives the other workers"
 
 
 # srun, squeue and scontrol as programs that write down what the script does; $1 is the exit status of the step.
@@ -62,21 +64,27 @@ def test_the_slurm_script_queues_a_job_again_after_a_signal(capsys, status, stat
     assert done.stdout.splitlines() == expected and done.returncode == status, done.stderr
 
 
-def test_the_slurm_script_passes_the_time_limit_on(capsys):
+@pytest.mark.parametrize(("status", "queued"), [(143, ["requeue 17"]), (0, []), (2, [])])
+def test_the_slurm_script_passes_the_time_limit_on(capsys, status, queued):
     script = PROGRAMS + printed(capsys, "slurm").replace("wait $!\nstatus=$?", "kill -TERM $$; wait $!\nstatus=$?", 1)
-    variables = {"STATUS": "143", "STATE": "RUNNING", "SLURM_RESTART_COUNT": "99", "SECONDS_OF_STEP": "1"}
+    variables = {"STATUS": str(status), "STATE": "RUNNING", "SLURM_RESTART_COUNT": "99", "SECONDS_OF_STEP": "1"}
     done = subprocess.run(["bash"], input=script, text=True, env=variables, capture_output=True, check=False)
-    assert done.stdout.splitlines() == ["cancel --signal=TERM 17.0", "requeue 17"], done.stderr
+    assert done.stdout.splitlines() == ["cancel --signal=TERM 17.0", *queued], done.stderr
+    assert done.returncode == status
 
 
 def test_the_ray_program_holds_the_command(capsys):
-    tree = ast.parse(printed(capsys, "ray", "--nodes", "3", "--gpus", "1"))
+    program = printed(capsys, "ray", "--nodes", "3", "--gpus", "4")
+    assert "python job.py" in program and "zoo.py" not in program, "a file zoo.py hides the package"
+    tree = ast.parse(program)
     lists = [ast.literal_eval(node) for node in ast.walk(tree) if isinstance(node, ast.List)]
     assert lists == [TRAIN]
     values = {
         k.arg: ast.unparse(k.value) for node in ast.walk(tree) if isinstance(node, ast.Call) for k in node.keywords
     }
     assert (values["num_workers"], values["use_gpu"], values["max_failures"]) == ("3", "True", "10")
+    assert values["resources_per_worker"] == "{'CPU': 1, 'GPU': 4}"
+    assert "use_gpu=False, resources_per_worker={'CPU': 1})" in printed(capsys, "ray")
 
 
 @pytest.mark.parametrize("kind", ["jobset", "trainjob"])
@@ -98,6 +106,12 @@ def test_pods_find_each_other_from_the_manifest(capsys, kind):
         found.addresses[0] == f"digits-{job['name']}-0-0.{template['network']['subdomain']}:2222" and found.index == 2
     )
     assert {"containerPort": 2222} in container["ports"]
+    # An error of the command, status 2, fails the job for that reason, and this reason ends the whole set.
+    (rule,) = job["template"]["spec"]["podFailurePolicy"]["rules"]
+    assert rule["action"] == "FailJob" and rule["onExitCodes"]["values"] == [2]
+    assert rule["onExitCodes"]["containerName"] == container["name"]
+    (end,) = template["failurePolicy"]["rules"]
+    assert (end["action"], end["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
 
 
 def test_schemas_of_kubernetes_accept_the_manifests(capsys):
@@ -145,6 +159,8 @@ def missing(given, known):
         (["ray", "--", "predict", "x"], r"^`predict` follows --; expected `train`"),
         (["ray", "--", "train", "--task-index=1"], r"^--task-index=1 is not allowed after --, .* Leave it out.$"),
         (["slurm", "--nodes", "0", "--", *TRAIN], r"^--nodes is 0; expected at least 1. Try"),
+        (["ray", "--gpus", "-1", "--", *TRAIN], r"^--gpus is -1; expected at least 0. Try"),
+        (["slurm", "--restarts=-2", "--", *TRAIN], r"^--restarts is -2; expected at least 0. Try"),
         (["kubernetes", "--name", "My_run", "--", *TRAIN], r"^--name is 'My_run'; expected .* Pass --name my-run"),
         (["ray", "--image", "x", "--", *TRAIN], r"^Unknown option --image"),
     ],

@@ -6,14 +6,16 @@ import json
 import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import zoo
+from zoo.training.cluster import meet
 from zoo.training.detection.contract import Cluster
 from zoo.training.detection.find import find_cluster
 from zoo.training.detection.host_lists import expand_counts, expand_hosts
-from zoo.training.detection.slurm import first_port, without_srun
+from zoo.training.detection.slurm import first_port, gpus_of_task, without_srun
 
 HOST_LISTS = {
     "login": ["login"],
@@ -99,6 +101,9 @@ def test_ports_of_slurm_follow_from_job_restart_and_step():
         for restart in (0, 1)
         for step in (0, 1)
     ]
+    for tasks in (2, 100):
+        jobs = {first_port({"SLURM_JOB_ID": str(job)}, tasks) for job in range(1000)}
+        assert len(jobs) == 19_968 // max(64, tasks), "jobs use all ports"
     assert len(set(known)) == 8 and all(12_288 <= port < 32_768 - 64 for port in known)
 
 
@@ -137,8 +142,56 @@ def test_tasks_of_a_node_divide_its_gpus():
     assert own(1, 4, SLURM_GPUS_ON_NODE="4") == [2, 3]
     assert own(1, 2, SLURM_GPUS_ON_NODE="4") == [0, 1], "Slurm has bound two of four"
     assert own(1, 1, SLURM_GPUS_PER_TASK="1") == [0]
+    assert own(1, 2, SLURM_GPUS_PER_TASK="1", SLURM_GPUS_ON_NODE="2") == [1], "asked for, but not bound"
+    assert own(1, 8, SLURM_GPUS_PER_TASK="h200:2") == [2, 3] and own(1, 2, SLURM_NTASKS_PER_GPU="1") == [1]
     with pytest.raises(zoo.UsageError, match=r"2 tasks run on this machine, which has 1 GPU.*--ntasks-per-node=1"):
         own(1, 1, SLURM_GPUS_ON_NODE="1")
+
+
+def test_one_device_takes_the_gpus_of_its_task():
+    """Tasks that train alone: a search, in which each has a model of its own."""
+    step = [slurm(0, local) for local in (0, 1)]
+    assert [[*gpus_of_task(task, 4)] for task in step] == [[0, 1], [2, 3]]
+    assert [[*gpus_of_task(task, 1)] for task in step] == [[0], [0]], "they share"
+    bound = {"SLURM_GPUS_PER_TASK": "1"}
+    assert [*gpus_of_task({**step[1], **bound}, 1)] == [0] and [*gpus_of_task({**step[1], **bound}, 2)] == [1]
+    assert [*gpus_of_task({}, 2)] == [0, 1] and [*gpus_of_task(step[1], 0)] == []
+
+
+def test_one_device_hides_the_gpus_of_other_tasks(monkeypatch):
+    import tensorflow as tf
+
+    from zoo.training.strategies import _own_gpus
+
+    def too_late(devices, kind):
+        assert (devices, kind) == (["two"], "GPU")
+        raise RuntimeError("Visible devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["one", "two"])
+    monkeypatch.setattr(tf.config, "set_visible_devices", too_late)
+    for name, value in slurm(0, 1).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(zoo.UsageError, match=r"share of the GPUs, 1 of 2, comes too late.* Call zoo.strategy before"):
+        _own_gpus(None)
+
+
+def test_an_empty_tf_config_is_not_set(monkeypatch):
+    for text in ("", " "):
+        monkeypatch.setenv("TF_CONFIG", text)
+        zoo.strategy("one_device")
+        assert "TF_CONFIG" not in os.environ
+
+
+def test_nodes_that_resolve_names_differently_meet(monkeypatch):
+    """One node knows a name, the other asks Slurm for its address."""
+    names = {"SLURM_STEP_NODELIST": "n[1-2]", "SLURM_STEP_TASKS_PER_NODE": "1(x2)", "SLURM_STEP_NUM_TASKS": "2"}
+    found = []
+    for node, prefix in ((0, "127.0.0."), (1, "127.0.1.")):
+        monkeypatch.setattr("zoo.training.detection.slurm._address", lambda host, p=prefix: p + host.removeprefix("n"))
+        found.append(find_cluster(None, None, slurm(node, 0, SLURM_JOB_ID=str(os.getpid()), **names)))
+    assert found[0].addresses != found[1].addresses and found[0].names == found[1].names
+    with ThreadPoolExecutor(2) as pool:
+        assert [*pool.map(lambda cluster: meet(cluster, 20), found)] == [None, None]
 
 
 def tf_config(kind="worker", index=0, **addresses):
@@ -182,7 +235,7 @@ def test_pods_of_kubernetes_are_found():
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        (POD, r"This is pod 1 of a Kubernetes job, and ZOO_WORKERS is ''.*Set it in the manifest"),
+        (POD, r"This is pod 1 of a Kubernetes job, and ZOO_WORKERS is ''.*Set it in the manifest.* set ZOO_WORKERS=1"),
         ({**POD, "ZOO_WORKERS": "2", "HOSTNAME": "other"}, r"expected a name that ends with -1"),
         ({**POD, "ZOO_WORKERS": "2"}, r"The headless service of this Kubernetes job is not known. Set ZOO_SERVICE"),
         ({**POD, "ZOO_WORKERS": "1", "ZOO_SERVICE": "digits"}, None),

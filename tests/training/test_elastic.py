@@ -171,6 +171,22 @@ def test_replicas_draw_the_numbers_of_their_rows(run_python):
         assert unplaced == "['pairs']"
 
 
+def test_parts_of_flat_tokens_draw_different_numbers():
+    """A first axis that counts tokens has no place in the whole batch; one of rows x heads has."""
+    import tensorflow as tf
+
+    from zoo.training.loop.draws import _draw, rows_of_batch
+
+    def drawn(length, first, rows, part):
+        with rows_of_batch(tf.constant(first), tf.constant(rows), part):
+            return _draw(tf.raw_ops.StatelessRandomUniformV2, (length, 3), "float32", 7).numpy()
+
+    one, two, three = (drawn(13, first, 4, part) for part, first in enumerate((0, 4, 8)))
+    assert len({*map(float, one.ravel()), *map(float, two.ravel()), *map(float, three.ravel())}) > 3 * 13 * 3 - 5
+    whole = drawn(16, 0, 8, 0)
+    assert (drawn(8, 0, 4, 0) == whole[:8]).all() and (drawn(8, 4, 4, 1) == whole[8:]).all()
+
+
 def test_devices_are_recorded_only_if_they_change():
     rows = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.4}, {"epoch": 3, "loss": 0.3}]
     first = DeviceRecord(1, 1, compiled=False)

@@ -10,13 +10,16 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import pytest
 
 import zoo
-from zoo.training.loop.signals import Interrupted, Interruption
+from zoo.training.cluster import Workers
+from zoo.training.loop.signals import Interrupted, Interruption, Stops
 
 TIMES = ("seconds", "examples_per_second")
 TRAIN = [
@@ -131,6 +134,48 @@ def test_ten_kills_at_random_moments_do_not_change_the_result(tmp_path):
     print(f"{kills} kills")
     assert kills >= 5
     assert facts(tmp_path / "run") == facts(tmp_path / "whole")
+
+
+class Together(Workers):
+    """Two workers in two threads: an exchange waits until both make it."""
+
+    def __init__(self, exchange):
+        self.count, self.index, self._exchange = 2, 1, exchange
+
+    def sum(self, values):
+        self._exchange()
+        return values
+
+
+def leave(exchange):
+    """Leaves a run as a worker without a run directory; returns when."""
+    state = SimpleNamespace(epoch=0, step=3, directory=None, kept=True)
+    with pytest.raises(Interrupted, match="worker 0 has saved the run, and this is worker 1 of 2"):
+        Stops(None, Together(exchange), state, None).leave(signal.SIGTERM)
+    return time.monotonic()
+
+
+def test_workers_leave_after_the_chief_has_written():
+    both = threading.Barrier(2)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(leave, both.wait)
+        time.sleep(0.5)  # the chief writes its checkpoint
+        written = time.monotonic()
+        leave(both.wait)
+        assert other.result(20) >= written
+
+
+def test_workers_leave_without_one_that_is_lost(monkeypatch):
+    monkeypatch.setattr("zoo.training.loop.signals._SECONDS_TO_SAVE", 0.2)
+    began, never = time.monotonic(), threading.Event()
+    leave(lambda: never.wait(60))
+
+    def fails():
+        raise RuntimeError("UNAVAILABLE: Socket closed")
+
+    leave(fails)
+    assert time.monotonic() - began < 10
+    never.set()
 
 
 def test_signal_handlers_are_restored():

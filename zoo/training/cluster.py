@@ -65,7 +65,8 @@ class _Meeting:
         self.reached: set[int] = set()
         self.stranger: str | None = None
         self.over = False
-        self.word = hashlib.sha256(",".join(cluster.addresses).encode()).hexdigest()[:16]
+        known = cluster.names or cluster.addresses  # machines may resolve the names to different addresses
+        self.word = hashlib.sha256(",".join(known).encode()).hexdigest()[:16]
 
     def hold(self) -> None:
         thread = threading.Thread(target=self._listen, daemon=True)
@@ -183,6 +184,25 @@ class Workers:
     def wait(self) -> None:
         """Returns once every worker is here."""
         self.sum(np.zeros(1, np.int64))
+
+    def wait_at_most(self, seconds: float) -> bool:
+        """Returns whether every worker came here in time; False where one is lost, or does something else.
+
+        The process must end after False: its next exchange with the others could meet this one.
+        """
+        came: list[bool] = []
+
+        def wait() -> None:
+            with contextlib.suppress(Exception):  # a worker is dead: TensorFlow raises several kinds of errors
+                self.wait()
+                came.append(True)
+
+        if self.count == 1:
+            return True
+        thread = threading.Thread(target=wait, daemon=True)  # TensorFlow cannot be interrupted
+        thread.start()
+        thread.join(seconds)
+        return bool(came)
 
 
 def agree(workers: Workers, facts: Mapping[str, Mapping[str, Any]]) -> None:

@@ -15,7 +15,7 @@ from zoo.errors import UsageError, did_you_mean, one_line
 from zoo.training.cluster import meet
 from zoo.training.detection.contract import Cluster
 from zoo.training.detection.find import find_cluster
-from zoo.training.detection.slurm import without_srun
+from zoo.training.detection.slurm import gpus_of_task, without_srun
 
 NAMES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 
@@ -35,10 +35,10 @@ def strategy(
     taken as it is needed, not all at once.
 
     Args:
-        name: `one_device` (the first GPU, else the CPU), `mirrored` (every GPU, or the CPU divided into `replicas`
-            logical devices on a machine without), `multi_worker` (every GPU, else the CPU, of each process of a cluster),
-            `tpu` (constructed as TensorFlow documents it, never tested), or `auto`: multi_worker where there is a cluster
-            of several workers, mirrored where there are several GPUs, one_device otherwise.
+        name: `one_device` (the first GPU of this task, else the CPU), `mirrored` (every GPU, or the CPU divided into
+            `replicas` logical devices on a machine without), `multi_worker` (every GPU, else the CPU, of each process of
+            a cluster), `tpu` (constructed as TensorFlow documents it, never tested), or `auto`: multi_worker where there
+            is a cluster of several workers, mirrored where there are several GPUs, one_device otherwise.
         replicas: number of devices for `mirrored`, None for every GPU.
         cluster: host:port of every worker, in the same order on all of them; None finds them in TF_CONFIG or in the
             variables of Slurm or Kubernetes, which `one_device` ignores.
@@ -54,6 +54,8 @@ def strategy(
         >>> with zoo.strategy("one_device").scope():
         ...     model = zoo.build_mlp_model(input_shape=(28, 28, 1), num_classes=10)
     """
+    if not os.environ.get("TF_CONFIG", "unset").strip():
+        del os.environ["TF_CONFIG"]  # TensorFlow would read it as JSON
     if name not in NAMES:
         raise UsageError(f"Unknown strategy {name!r}. {did_you_mean(name, NAMES)}")
     if replicas is not None and name != "mirrored":
@@ -110,9 +112,15 @@ def describe_cluster(strategy: tf.distribute.Strategy) -> str:
 def _own_gpus(found: Cluster | None) -> list[Any]:
     """Returns the GPUs of this process, and hides those that belong to other tasks of the machine."""
     gpus = list(tf.config.list_physical_devices("GPU"))
-    own = gpus if found is None else [gpus[i] for i in found.own_gpus(len(gpus))]
+    own = [gpus[i] for i in (gpus_of_task(os.environ, len(gpus)) if found is None else found.own_gpus(len(gpus)))]
     if len(own) < len(gpus):
-        tf.config.set_visible_devices(own, "GPU")
+        try:
+            tf.config.set_visible_devices(own, "GPU")
+        except RuntimeError as error:  # already in use
+            raise UsageError(
+                f"This task's share of the GPUs, {len(own)} of {len(gpus)}, comes too late: TensorFlow uses them already. "
+                "Call zoo.strategy before any other TensorFlow operation."
+            ) from error
     return own
 
 

@@ -18,6 +18,9 @@ class Cluster:
         source: what said so, such as "Slurm job 17".
         local: this task's number among the tasks of its machine, and their number, if they may see the same GPUs.
         gpus_of_machine: number of GPUs that the launcher gave to all tasks of the machine, None if it did not say.
+        gpus_per_task: number of GPUs that the launcher was asked to give to each task, None if it did not say.
+        names: host:port of every worker as the launcher names them, which all workers agree on; `addresses` may differ,
+            because each machine resolves the names itself. Empty if they are the addresses.
     """
 
     addresses: tuple[str, ...]
@@ -25,6 +28,8 @@ class Cluster:
     source: str = dataclasses.field(default="--cluster", compare=False)
     local: tuple[int, int] | None = dataclasses.field(default=None, compare=False)
     gpus_of_machine: int | None = dataclasses.field(default=None, compare=False)
+    gpus_per_task: int | None = dataclasses.field(default=None, compare=False, repr=False)
+    names: tuple[str, ...] = dataclasses.field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for address in self.addresses:
@@ -66,7 +71,7 @@ class Cluster:
         """Returns which of the visible GPUs belong to this task.
 
         A launcher that binds GPUs shows each task its own. One that does not shows all of the machine's GPUs to every task
-        on it: the tasks take equal parts.
+        on it: the tasks take as many as were asked for, or equal parts.
 
         Args:
             visible: number of GPUs that this process sees.
@@ -78,11 +83,14 @@ class Cluster:
             >>> Cluster(("one:22", "one:23"), 1, local=(1, 2), gpus_of_machine=4).own_gpus(4)
             range(2, 4)
         """
-        bound = self.gpus_of_machine is not None and visible != self.gpus_of_machine
+        if self.gpus_per_task is not None:
+            bound = visible <= self.gpus_per_task
+        else:
+            bound = self.gpus_of_machine is not None and visible != self.gpus_of_machine
         if self.local is None or bound or not visible:
             return range(visible)
         task, tasks = self.local
-        share = visible // tasks
+        share = min(self.gpus_per_task or visible, visible // tasks)
         if not share:
             raise UsageError(
                 f"{tasks} tasks run on this machine, which has {visible} GPU(s); two workers cannot share one. Pass "

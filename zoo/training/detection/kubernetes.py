@@ -5,10 +5,9 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 
+from zoo.environment import WORKER_PORT
 from zoo.errors import UsageError
 from zoo.training.detection.contract import Cluster
-
-PORT = 2222
 
 
 def from_kubernetes(environment: Mapping[str, str]) -> Cluster | None:
@@ -35,8 +34,8 @@ def from_kubernetes(environment: Mapping[str, str]) -> Cluster | None:
     if not number.isdigit() or not text.isdigit():
         raise UsageError(
             f"This is pod {text} of a Kubernetes job, and ZOO_WORKERS is {number!r}; expected the number of pods. Set it in "
-            "the manifest (`zoo launch kubernetes` prints one), or pass --config.strategy one_device to train in this pod "
-            "alone."
+            "the manifest (`zoo launch kubernetes` prints one). If every pod trains a model of its own, set ZOO_WORKERS=1, "
+            "or pass --config.strategy one_device."
         )
     index, count = int(text), int(number)
     if count < 2:
@@ -57,7 +56,7 @@ def from_kubernetes(environment: Mapping[str, str]) -> Cluster | None:
             "launch kubernetes` prints one."
         )
     base = name.removesuffix(own)
-    addresses = tuple(f"{base}-{pod}.{domain}:{PORT}" for pod in range(count))
+    addresses = tuple(f"{base}-{pod}.{domain}:{WORKER_PORT}" for pod in range(count))
     return Cluster(addresses, index, source=f"Kubernetes job {base}")
 
 

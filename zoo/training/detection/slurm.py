@@ -6,13 +6,14 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from zoo.errors import UsageError
 from zoo.training.detection.contract import Cluster
 from zoo.training.detection.host_lists import expand_counts, expand_hosts
 
 _FIRST_PORT, _PORTS = 12_288, 19_968  # below the ports that Linux gives to outgoing connections
+_STEP_OF_JOBS = 1129  # a prime larger than the number of slots, so that jobs use all of them
 
 
 def from_slurm(environment: Mapping[str, str]) -> Cluster | None:
@@ -45,20 +46,55 @@ def from_slurm(environment: Mapping[str, str]) -> Cluster | None:
             f"on node {node}. Pass --cluster and --task-index instead."
         )
     first = first_port(environment, total)
-    machines = [host for host, count in zip(map(_address, hosts), tasks, strict=True) for _ in range(count)]
-    addresses = tuple(f"{host}:{first + number}" for number, host in enumerate(machines))
-    job, bound = environment.get("SLURM_JOB_ID", "?"), any(environment.get(name) for name in _BINDING)
-    gpus = environment.get("SLURM_GPUS_ON_NODE", "")
     return Cluster(
-        addresses,
+        _with_ports(list(map(_address, hosts)), tasks, first),
         sum(tasks[:node]) + local,
-        source=f"Slurm job {job}, {names}",
-        local=None if bound else (local, tasks[node]),
-        gpus_of_machine=int(gpus) if gpus.isdigit() else None,
+        source=f"Slurm job {environment.get('SLURM_JOB_ID', '?')}, {names}",
+        local=(local, tasks[node]),
+        names=_with_ports(hosts, tasks, first),
+        **_gpus(environment),
     )
 
 
-_BINDING = ("SLURM_GPUS_PER_TASK", "SLURM_NTASKS_PER_GPU")
+def gpus_of_task(environment: Mapping[str, str], visible: int) -> range:
+    """Returns which of the visible GPUs a task uses that trains alone; all of them outside of a step of several tasks.
+
+    Tasks may share a GPU here: where there are more tasks than GPUs they take turns.
+
+    Args:
+        environment: the environment variables.
+        visible: number of GPUs that this process sees.
+
+    Example:
+        >>> gpus_of_task({"SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_LOCALID": "1", "SLURM_NODEID": "0",
+        ...               "SLURM_STEP_TASKS_PER_NODE": "2"}, 4)
+        range(2, 4)
+    """
+    if not in_step(environment) or not visible:
+        return range(visible)
+    counts = expand_counts(_text(environment, "SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"))
+    node, local = _number(environment, "SLURM_NODEID"), _number(environment, "SLURM_LOCALID")
+    tasks = counts[node] if node < len(counts) else local + 1
+    if tasks > visible:
+        return range(local % visible, local % visible + 1)
+    return Cluster(("alone:1",), 0, local=(local, tasks), **_gpus(environment)).own_gpus(visible)
+
+
+def _gpus(environment: Mapping[str, str]) -> dict[str, int | None]:
+    """Returns how many GPUs Slurm gave to the node, and was asked to give to each task. It need not have bound them."""
+    on_node, per_task = environment.get("SLURM_GPUS_ON_NODE", ""), environment.get("SLURM_GPUS_PER_TASK", "")
+    count = per_task.rpartition(":")[2]  # of a type, such as h200:2
+    if environment.get("SLURM_NTASKS_PER_GPU"):
+        count = "1"
+    return {
+        "gpus_of_machine": int(on_node) if on_node.isdigit() else None,
+        "gpus_per_task": int(count) if count.isdigit() else None,
+    }
+
+
+def _with_ports(hosts: Sequence[str], tasks: Sequence[int], first: int) -> tuple[str, ...]:
+    machines = [host for host, count in zip(hosts, tasks, strict=True) for _ in range(count)]
+    return tuple(f"{host}:{first + number}" for number, host in enumerate(machines))
 
 
 def in_step(environment: Mapping[str, str]) -> bool:
@@ -82,14 +118,14 @@ def first_port(environment: Mapping[str, str], tasks: int) -> int:
 
     Example:
         >>> first_port({"SLURM_JOB_ID": "17"}, 2), first_port({"SLURM_JOB_ID": "17", "SLURM_RESTART_COUNT": "1"}, 2)
-        (20992, 21184)
+        (22592, 22784)
     """
     width = max(64, tasks)
     job, restart, step = (
         int(value) if (value := environment.get(name, "")).isdigit() else 0
         for name in ("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_STEP_ID")
     )
-    return _FIRST_PORT + width * ((8 * job + 3 * restart + step) % max(1, _PORTS // width))
+    return _FIRST_PORT + width * ((_STEP_OF_JOBS * job + 3 * restart + step) % max(1, _PORTS // width))
 
 
 def _address(host: str) -> str:

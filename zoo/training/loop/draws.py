@@ -110,7 +110,12 @@ class Draws:
             if name not in self.unplaced:
                 self.unplaced.append(name)
         part = tf.cast(part, seed.dtype)
-        return seed + tf.stack([part * tf.constant(_PART_STRIDE, seed.dtype), tf.zeros_like(part)])
+        return seed + tf.stack([part * _stride(seed.dtype), tf.zeros_like(part)])
+
+
+def _stride(dtype: tf.DType) -> tf.Tensor:
+    """Returns the distance of the seeds of two parts; products with it wrap around in int32."""
+    return tf.constant(_PART_STRIDE - 2**32 if dtype == tf.int32 else _PART_STRIDE, dtype)
 
 
 def _uniform(
@@ -157,7 +162,8 @@ def _draw(operation: Callable[..., tf.Tensor], shape: Any, dtype: Any, seed: Any
     """Returns the numbers of this part's rows, as the whole batch would draw them.
 
     The first axis counts rows, or a multiple of them, such as rows x heads. An axis of fixed length is none of rows: all
-    parts then draw the same numbers.
+    parts then draw the same numbers. One of another length, such as all tokens of the rows, has no place in the whole batch:
+    every part then draws its own numbers.
     """
     _here.placed = True
     try:
@@ -171,7 +177,11 @@ def _draw(operation: Callable[..., tf.Tensor], shape: Any, dtype: Any, seed: Any
     if known.rank and (known[0] is None or tf.executing_eagerly()):
         first, rows = tf.cast(_here.first, tf.int64), tf.cast(_here.rows, tf.int64)
         length = tf.cast(shape[0], tf.int64)
-        start = tf.where(length % rows == 0, first * (count // tf.maximum(rows, 1)), start)
+        follows = length % tf.maximum(rows, 1) == 0
+        start = tf.where(follows, first * (count // tf.maximum(rows, 1)), start)
+        # Tokens of all rows in one axis, say: no part may repeat the numbers of another.
+        shift = tf.where(follows, tf.zeros_like(seed[0]), tf.cast(_here.part, seed.dtype) * _stride(seed.dtype))
+        seed = seed + tf.stack([shift, tf.zeros_like(shift)])
     words = 2 if dtype == tf.float64 else 4  # numbers that one value of the counter gives
     key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
     moved = tf.bitcast(counter, tf.int64) + tf.stack([start // words, tf.zeros_like(start)])

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from zoo.training.loop.state import RunState
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SECONDS_TO_SAVE = 100.0  # launchers give 120 from SIGTERM to SIGKILL
 
 
 class Interrupted(KeyboardInterrupt):
@@ -92,8 +93,13 @@ class Stops:
         return _first(came) if came.any() else 0
 
     def leave(self, number: int) -> NoReturn:
-        """Raises `Interrupted`, which says how to resume."""
+        """Raises `Interrupted`, which says how to resume, once every worker is here.
+
+        The chief still writes its checkpoint when the others are here already, and some launchers, such as `srun
+        --kill-on-bad-exit`, kill it when one of them ends.
+        """
         state = self._state
+        self._workers.wait_at_most(_SECONDS_TO_SAVE)
         where = f"epoch {state.epoch + 1}, step {state.step + 1}"
         if state.directory:
             kept = f"the same command resumes from {where}, with {state.directory.path}"

@@ -105,6 +105,9 @@ def test_lines_of_requests_are_read_with_their_bytes(tmp_path):
     bodies = ['"a text"', '{"text": "b"}', json.dumps({"instances": [{"b64": content}, "c"]}), "", "[1, 2]"]
     file.write_text("\n".join(bodies))
     assert monitoring._lines(file) == ["a text", {"text": "b"}, b"\x00png", "c", [1, 2]]
+    texts = ["next\u2028line", "next\u0085line", "page\u000cbreak"]
+    file.write_text("\r\n".join(json.dumps(text, ensure_ascii=False) for text in texts), encoding="utf-8")
+    assert monitoring._lines(file) == texts
     file.write_text('"a"\n{"text": ')
     with pytest.raises(UsageError, match=re.escape("requests.jsonl line 2 is not JSON")):
         monitoring._lines(file)

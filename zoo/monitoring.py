@@ -157,7 +157,7 @@ def _preprocessor(directory: Path) -> Any:
 def _lines(file: Path) -> list[Any]:
     """Returns the requests of a file of JSON lines."""
     try:
-        texts = storage.read_text(file).splitlines()
+        texts = storage.read_text(file).split("\n")  # splitlines splits at other characters too, which JSON may contain
     except (OSError, ValueError) as error:
         raise UsageError(f"Cannot read {file}: {one_line(error)}. Pass a file of JSON lines in UTF-8.") from error
     found: list[Any] = []

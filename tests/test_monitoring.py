@@ -111,6 +111,28 @@ def test_lines_of_requests_are_read_with_their_bytes(tmp_path):
     file.write_text('"a"\n{"text": ')
     with pytest.raises(UsageError, match=re.escape("requests.jsonl line 2 is not JSON")):
         monitoring._lines(file)
+    file.write_text('\ufeff"a"\n', encoding="utf-8")
+    assert monitoring._lines(file) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "requests.jsonl has no requests. Pass a file with at least one."),
+        ('{"instances": []}\n', "requests.jsonl has no requests. Pass a file with at least one."),
+        (
+            '{"b64": "%%"}',
+            "requests.jsonl line 1 has a b64 that is not base64: Only base64 data is allowed. Correct it",
+        ),
+        (None, "requests.jsonl: No such file or directory. Pass a file of JSON lines"),
+    ],
+)
+def test_files_without_valid_requests_are_rejected(content, message, tmp_path):
+    file = tmp_path / "requests.jsonl"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        monitoring._lines(file)
 
 
 def test_a_saved_model_without_statistics_is_rejected(tmp_path):

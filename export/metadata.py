@@ -44,7 +44,7 @@ def of_artifact(
         "class_names": list(interface.class_names),
         "types": "plain" if getattr(interface.preprocessor, "row_numbers", True) else "as in Keras",
         # A path would tell whoever gets the artifact about the machine.
-        "data": {k: lineage.without_folders(v) if isinstance(v, str) else v for k, v in interface.data.items()},
+        "data": {k: lineage.without_folders({k: v})[k] if isinstance(v, str) else v for k, v in interface.data.items()},
         "examples": {name: split["examples"] for name, split in interface.splits.items() if "examples" in split},
         "training": registry.plain(interface.training),
         "pretrained": dict(interface.pretrained),
@@ -111,4 +111,5 @@ def _describe(name: str, function: Any, interface: Interface) -> dict[str, Any]:
         "shown": dataclasses.asdict(shown),
         "golden": {"inputs": "inputs" if of_model else "requests", "answers": "predict" if of_model else name},
         **(signature.in_turn if signature else {}),
+        **({"generates": True} if signature and signature.generates else {}),
     }

@@ -50,6 +50,25 @@ def test_the_commit_and_changes_of_tracked_files_are_recorded(tmp_path):
         ("hf:google-bert/bert-base-cased", "hf:google-bert/bert-base-cased"),
         ('{"label": "km/h", "value": "a / b"}', '{"label": "km/h", "value": "a / b"}'),
         ("either/or", "either/or"),
+        ("csv:private/ann/people.csv", "csv:people.csv"),
+        ("images:private/photos", "images:photos"),
+        ("private/ann smith/a b.csv", "a b.csv"),
+        ("--data.test=private/ann", "--data.test=private/ann"),
+        ("private/ann/photos", "photos"),
+        ("ann/net.py:build", "net.py:build"),
+        ('["ann/x.csv", "b/y.csv"]', '["x.csv", "y.csv"]'),
+        ('{"test": "ann/photos", "unit": "km/h"}', '{"test": "photos", "unit": "km/h"}'),
+        ("~ann/x/y.csv", "y.csv"),
+        ("file:///home/ann/x.csv", "file:x.csv"),
+        ("csv:file://host/home/ann/x.csv", "csv:file:x.csv"),
+        ("https://user:secret@host/x.csv?token=a/b", "https://host/x.csv"),
+        ("csv:https://us@er:secret@host/x.csv", "csv:https://host/x.csv"),
+        ("folder:/srv/ann/photos/", "folder:photos"),
+        ("images:ann/photos/", "images:photos"),
+        ("%d/%m/%Y", "%d/%m/%Y"),
+        ("glue/sst2:1.0.0", "glue/sst2:1.0.0"),
+        ("", ""),
+        ("/", "/"),
     ],
 )
 def test_paths_are_reduced_to_names_and_other_texts_are_kept(text, expected):
@@ -57,13 +76,25 @@ def test_paths_are_reduced_to_names_and_other_texts_are_kept(text, expected):
     assert lineage.without_folders({"a": [text]}) == {"a": [expected]}
 
 
-def test_relative_paths_of_existing_files_and_the_home_folder_are_reduced(tmp_path, monkeypatch):
+def test_relative_paths_are_reduced_wherever_the_command_runs(tmp_path, monkeypatch):
     (tmp_path / "ann").mkdir()
-    (tmp_path / "ann" / "x.csv").touch()
+    (tmp_path / "ann" / "x").touch()
+    value = {"name": "csv:ann/x", "test": "ann/x", "unit": "ann/x"}
+    found = lineage.without_folders(value)
     monkeypatch.chdir(tmp_path)
-    assert lineage.without_folders("csv:ann/x.csv") == "csv:x.csv"
+    assert lineage.without_folders(value) == found == {"name": "csv:x", "test": "x", "unit": "ann/x"}
+
+
+def test_the_home_folder_is_reduced(monkeypatch):
     monkeypatch.setenv("HOME", "/srv/ann")
     assert lineage.without_folders("images:/srv/ann") == "images:~"
+
+
+def test_a_command_names_no_folder_of_its_paths():
+    words = ["zoo", "export", "ann/digits", "b/exports", "--unit", "km/h", "--data.test", "ann/t", "--start-from=ann/a"]
+    with lineage.typed([*words, "--note", "either/or"]):
+        found = lineage.command()
+    assert found == "zoo export digits exports --unit km/h --data.test t --start-from=a --note either/or"
 
 
 def test_a_command_leaves_out_where_and_how_it_ran():

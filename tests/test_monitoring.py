@@ -105,8 +105,33 @@ def test_lines_of_requests_are_read_with_their_bytes(tmp_path):
     bodies = ['"a text"', '{"text": "b"}', json.dumps({"instances": [{"b64": content}, "c"]}), "", "[1, 2]"]
     file.write_text("\n".join(bodies))
     assert monitoring._lines(file) == ["a text", {"text": "b"}, b"\x00png", "c", [1, 2]]
+    texts = ["next\u2028line", "next\u0085line", "page\u000cbreak"]
+    file.write_text("\r\n".join(json.dumps(text, ensure_ascii=False) for text in texts), encoding="utf-8")
+    assert monitoring._lines(file) == texts
     file.write_text('"a"\n{"text": ')
     with pytest.raises(UsageError, match=re.escape("requests.jsonl line 2 is not JSON")):
+        monitoring._lines(file)
+    file.write_text('\ufeff"a"\n', encoding="utf-8")
+    assert monitoring._lines(file) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "requests.jsonl has no requests. Pass a file with at least one."),
+        ('{"instances": []}\n', "requests.jsonl has no requests. Pass a file with at least one."),
+        (
+            '{"b64": "%%"}',
+            "requests.jsonl line 1 has a b64 that is not base64: Only base64 data is allowed. Correct it",
+        ),
+        (None, "requests.jsonl: No such file or directory. Pass a file of JSON lines"),
+    ],
+)
+def test_files_without_valid_requests_are_rejected(content, message, tmp_path):
+    file = tmp_path / "requests.jsonl"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(UsageError, match=re.escape(message)):
         monitoring._lines(file)
 
 

@@ -130,15 +130,20 @@ def command() -> str | None:
     if words is None:
         return None
     kept: list[str] = []
-    skipped = 0
+    skipped, is_path = 0, True  # words before the first option are paths, apart from the command's
     for word in words:
         name, equals, _ = word.removeprefix("--").replace("-", "_").partition("=")
         if skipped:
             skipped -= 1
         elif word.startswith("--") and name in _NOT_OF_THE_MODEL:
-            skipped = 0 if equals else _NOT_OF_THE_MODEL[name]
+            skipped, is_path = 0 if equals else _NOT_OF_THE_MODEL[name], False
+        elif word.startswith("--"):
+            is_path = name.rpartition(".")[2] in _PATHS
+            kept.append(_shortened(word, is_path))
+            is_path = is_path and not equals
         else:
-            kept.append(without_folders(word))
+            kept.append(_shortened(word, is_path))
+            is_path = is_path and not any(part.startswith("--") for part in kept)
     return shlex.join(kept)
 
 
@@ -168,29 +173,57 @@ def _git(folder: Path, *words: str) -> str | None:
 
 
 _PART = r"[^/\"'\[\]{}]"
-_FOLDERS = re.compile(rf"(?<![^\s\"'=:,(\[{{])(?:(?:~|\.\.?)/(?:{_PART}+/)*|/(?:{_PART}+/)+)")
-_RELATIVE = re.compile(r"((?:--[\w.+-]+=)?(?:[a-z]\w*:)?)(.*)", re.DOTALL)
+_BEFORE = r"(?<![^\s\"'=:,(\[{])"
+_FOLDERS = re.compile(rf"{_BEFORE}(?:(?:~[\w.-]*|\.\.?)/(?:{_PART}+/)*|/(?:{_PART}+/)+)(?={_PART})")
+_FILE_URL = re.compile(r"file://[^/\s\"']*(?=/)")
+_SECRETS = re.compile(r"(?<![\w+.-])([a-z][\w+.-]*://)(?:[^/\s\"'?#]*@)?([^\s\"'?#]*)(?:[?#][^\s\"']*)?", re.IGNORECASE)
+_RELATIVE = re.compile(r"(--[\w.+-]+=)?(?:([a-z]\w*):)?([^\s/].*/.*)", re.DOTALL)
+_FILE = re.compile(r".*/[^/]*\.[A-Za-z]\w{0,9}(:\w+)?/?", re.DOTALL)
+_HUBS = ("hf", "huggingface")
+"""Sources whose names have a slash, such as hf:google-bert/bert-base-cased."""
+_PATHS = ("validation", "test", "start_from")
+"""Options whose value may be a path without the name of a source."""
 
 
 def without_folders(value: Any) -> Any:
-    """Returns JSON values with every path reduced to the name of its file or folder. A home folder becomes `~`.
+    """Returns JSON values with every path reduced to the name of its file or folder. A home folder becomes `~`. User name,
+    password and query are left out of the address of a web page.
+
+    A relative path is known by its form, as the files may be elsewhere by now: it has the name of a source, an extension, or
+    at least two folders; or it is the value of an option that takes paths.
 
     Example:
         >>> without_folders({"name": "csv:/srv/ann/people.csv", "columns": {"label": "km/h"}})
         {'name': 'csv:people.csv', 'columns': {'label': 'km/h'}}
     """
     if isinstance(value, Mapping):
-        return {key: without_folders(part) for key, part in value.items()}
+        return {
+            key: _shortened(part, True) if isinstance(part, str) and key in _PATHS else without_folders(part)
+            for key, part in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [without_folders(part) for part in value]
     if isinstance(value, Path):
-        value = str(value)
-    if not isinstance(value, str):
-        return value
-    home = re.escape(str(Path.home()))
-    text = _FOLDERS.sub("", re.sub(rf"(?<![^\s\"'=:,(\[{{]){home}(?=[/\s\"',]|$)", "~", value))
-    found = _RELATIVE.fullmatch(text)
-    assert found is not None, "it matches every text"
-    head, path = found.groups()
-    is_file = "/" in path and len(path) < 4096 and "\0" not in path and Path(path.partition(":")[0]).exists()
-    return head + Path(path).name if is_file else text
+        return _shortened(str(value), True)
+    return _shortened(value, False) if isinstance(value, str) else value
+
+
+def _shortened(text: str, is_path: bool) -> str:
+    """Returns a text without folders; `is_path` says that it is a path even if it does not look like one."""
+    text = _SECRETS.sub(r"\1\2", _FILE_URL.sub("file:", text))
+    text = _FOLDERS.sub("", re.sub(rf"{_BEFORE}{re.escape(str(Path.home()))}(?=[/\s\"',]|$)", "~", text))
+    if text.startswith(("[", "{")):
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+        return text if (found := without_folders(content)) == content else json.dumps(found, ensure_ascii=False)
+    match = _RELATIVE.fullmatch(text)
+    if match is None or "://" in text or match[2] in _HUBS:
+        return text
+    option, source, path = match[1] or "", match[2], match[3]
+    parts = path.rstrip("/").split("/")
+    is_long = len(parts) > 2 and not re.search(r"[\s%]", path) and all(map(str.strip, parts))
+    if is_path or source or is_long or _FILE.fullmatch(path):
+        return option + (f"{source}:" if source else "") + parts[-1]
+    return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import dataclasses
 import json
 import warnings
@@ -157,21 +158,30 @@ def _preprocessor(directory: Path) -> Any:
 def _lines(file: Path) -> list[Any]:
     """Returns the requests of a file of JSON lines."""
     try:
-        texts = storage.read_text(file).splitlines()
+        texts = (
+            storage.read_text(file).removeprefix("\ufeff").split("\n")
+        )  # splitlines splits at other characters too, which JSON may contain
     except (OSError, ValueError) as error:
-        raise UsageError(f"Cannot read {file}: {one_line(error)}. Pass a file of JSON lines in UTF-8.") from error
+        cause = getattr(error, "strerror", None) or one_line(error)
+        raise UsageError(f"Cannot read {file}: {cause}. Pass a file of JSON lines in UTF-8.") from error
     found: list[Any] = []
     for number, text in enumerate(texts, start=1):
         if not text.strip():
             continue
         try:
             value = _decoded(json.loads(text))
+        except binascii.Error as error:
+            raise UsageError(
+                f"{file} line {number} has a b64 that is not base64: {one_line(error)}. Correct it, or leave it out."
+            ) from error
         except (ValueError, RecursionError) as error:
             raise UsageError(
                 f"{file} line {number} is not JSON: {one_line(error)}. Correct it, or leave it out."
             ) from error
         several = isinstance(value, Mapping) and isinstance(value.get("instances"), list)
         found += value["instances"] if several else [value]
+    if not found:
+        raise UsageError(f"{file} has no requests. Pass a file with at least one.")
     return found
 
 

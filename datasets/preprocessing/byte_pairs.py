@@ -125,10 +125,12 @@ class BytePairs:
         return tf.strings.unicode_transcode(joined, "UTF-8", "UTF-8", errors="replace")
 
     def bytes_of(self, tokens: Any) -> tf.Tensor:
-        """Returns the bytes of each token, strings of the same shape; empty for the token that ends a text."""
+        """Returns the bytes of each token, strings of the same shape; empty for special tokens."""
         flat = tokens.flat_values if isinstance(tokens, tf.RaggedTensor) else tokens
         found = tf.io.decode_base64(self._table("bytes").lookup(tf.cast(flat, tf.int64)))
-        found = tf.where(tf.strings.substr(found, 0, 1) == _SPECIAL, "", found)
+        found = tf.where(
+            tf.cast(flat, tf.int64) >= len(self.merges) + 256, "", found
+        )  # the special tokens are the last ones
         return tokens.with_flat_values(found) if isinstance(tokens, tf.RaggedTensor) else found
 
     def cut(self, texts: tf.Tensor) -> tf.RaggedTensor:

@@ -52,14 +52,21 @@ def _rename(message: Any, names: dict[str, str]) -> None:
 
 def _rename_map(field: Any, value: Any, names: dict[str, str]) -> None:
     kind = field.message_type.fields_by_name["value"]
-    for key in list(value):
-        if kind.type == kind.TYPE_MESSAGE:
+    if kind.type == kind.TYPE_MESSAGE:
+        for key in value:
             _rename(value[key], names)
-            if key in names:
-                value[names[key]].CopyFrom(value[key])
-                del value[key]
-        elif kind.type == kind.TYPE_STRING and value[key] in names:
-            value[key] = names[value[key]]
+        if any(key in names for key in value):
+            # A new name may be the old name of another entry, so none is written before all are read.
+            renamed = {
+                names.get(key, key): type(value[key]).FromString(value[key].SerializeToString()) for key in value
+            }
+            value.clear()
+            for key, part in renamed.items():
+                value[key].CopyFrom(part)
+    elif kind.type == kind.TYPE_STRING:
+        for key in list(value):
+            if value[key] in names:
+                value[key] = names[value[key]]
 
 
 def _text(value: bytes) -> str:

@@ -100,7 +100,8 @@ class Batcher:
 
     def answer_now(self, signature: str, inputs: Arrays) -> dict[str, np.ndarray] | None:
         """Computes a request with one row in the calling thread, if nothing waits and such calls have been short; else
-        returns None. An exception of the call is raised.
+        returns None. An exception of the call is raised. The caller makes sure that calls of the signature with inputs of one
+        size take about the same time.
 
         Raises:
             Drained: the batcher was closed.

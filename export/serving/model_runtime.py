@@ -1,7 +1,9 @@
 """The model of an artifact in OpenVINO or ONNX Runtime: raw preprocessing and labels stay in TensorFlow.
 
 An artifact traces its model once, and its signatures call this function. In a copy of the graph, the function calls the
-other runtime. The golden examples of all signatures are compared before anything is served.
+other runtime. The golden examples are compared before anything is served, for every signature that is called alone.
+Signatures that are called in turn, such as `prefill` and `step`, are not compared; models that generate text, which have
+them, are rejected, because their signatures do not call the function of `predict`.
 """
 
 from __future__ import annotations

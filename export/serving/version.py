@@ -52,6 +52,11 @@ class SignatureInfo:
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
+    def has_steady_cost(self) -> bool:
+        """Whether requests of equal size take about the same time: no text is generated, and no input sets its length."""
+        return self.is_joined and not self.defaults and not self.entry.get("generates")
+
+    @property
     def needed(self) -> list[str]:
         """The inputs that a request must have."""
         return list(needed_inputs(self.inputs, self.defaults))
@@ -152,7 +157,7 @@ class Version:
         self, signature: str, inputs: Mapping[str, np.ndarray], *, alone: bool = False
     ) -> dict[str, np.ndarray]:
         """Returns the outputs for a batch; it may be computed together with other requests. A short request of the only
-        client (`alone`) may be computed in this thread.
+        client (`alone`) may be computed in this thread, if those of its size take about the same time.
 
         Raises:
             Refused: the graph rejects it, or too many requests wait. For several rows, the message names the invalid one.
@@ -164,7 +169,8 @@ class Version:
         shapes = tuple((key, value.shape[1:]) for key, value in sorted(inputs.items()))
         key = (signature, shapes) if info.is_joined and len(sizes) == 1 and rows else None
         try:
-            if alone and rows == 1 and (found := self.batcher.answer_now(signature, inputs)) is not None:
+            may_be_now = alone and rows == 1 and info.has_steady_cost
+            if may_be_now and (found := self.batcher.answer_now(signature, inputs)) is not None:
                 return found
             return await asyncio.wrap_future(self.batcher.submit(signature, inputs, rows, key))
         except UsageError as error:

@@ -103,6 +103,23 @@ def test_tokens_of_fuzzed_texts_equal_those_of_transformers(folder, tokenizer, h
     assert not found["token_type_ids"].numpy().any() and (found["padding_mask"].numpy().sum(axis=1) == 24).any()
 
 
+@pytest.mark.parametrize("name", ["RobertaTokenizer", "PreTrainedTokenizerFast", None])
+@pytest.mark.parametrize("configured", [True, False, None])
+@pytest.mark.parametrize("written", [True, False])
+def test_a_space_begins_texts_where_transformers_adds_one(folder, tokenizer, name, configured, written, tmp_path):
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    content["pre_tokenizer"]["add_prefix_space"] = written
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    settings = {"tokenizer_class": name, "add_prefix_space": configured}
+    settings = {key: value for key, value in settings.items() if value is not None}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    is_added = theirs("the")["input_ids"] == theirs(" the")["input_ids"]
+    assert roberta.read_tokens(tmp_path).add_prefix_space == is_added
+
+
 def test_states_loss_and_gradients_equal_those_of_transformers(folder, tokenizer):
     plain = [text.replace("<pad>", "") for text in texts(6, 7)]
     batch = tokenizer(plain, truncation=True, max_length=24, padding=True, return_tensors="pt")

@@ -13,7 +13,7 @@ import zoo
 from untrained_runs import untrained
 from zoo.export import artifact, live
 from zoo.scripts import cli
-from zoo.tables import cells, faults, formats, parsing
+from zoo.tables import cells, faults, formats, json_rows, parsing
 from zoo.tables.formats import TableFormat
 from zoo.tasks.series_files import read_series
 
@@ -394,3 +394,9 @@ def test_a_run_evaluates_other_files_with_its_own_options(tmp_path):
     )
     assert one["rmse"] == two["rmse"] and one["num_examples"] == ROWS
     assert zoo.evaluate(tmp_path / "run", other)["rmse"] == one["rmse"]
+
+
+def test_line_separators_in_json_strings_are_no_line_breaks():
+    text = '{"text": "next\u2028line"}\r\n{"text": "next\u0085line"}\n\n{"text": "z"}\n'
+    found = json_rows.parse(Path("a.jsonl"), text)
+    assert found["text"].tolist() == ["next\u2028line", "next\u0085line", "z"]

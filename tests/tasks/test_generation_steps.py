@@ -193,6 +193,10 @@ def test_a_server_streams_the_texts_of_the_other_signatures(served):
         for row, text, stop in zip(rows, PROMPTS, [["e"], ["o", "t"], [""], [""]], strict=True)
     ]
     assert [text.encode() for text in streamed(address, rows, signature_name="sample")[0]] == wanted
+    plain = saved.signatures["sample"](**requests([[""]] * 4))["text"].numpy().tolist()
+    columns = {name: [row[name] for row in rows] for name in rows[0] if name != "stop"}
+    found = json.loads(ask(address, "predict", signature_name="sample", inputs=columns)[1])["outputs"]["text"]
+    assert [text.encode() for text in found] == plain, "the default of stop"
     for row, text in zip(rows, wanted, strict=True):
         assert streamed(address, [row])[0] == [text.decode()], "the same text in a batch of its own"
 

@@ -79,6 +79,8 @@ def test_bytes_that_are_no_text_become_the_replacement_character(merges):
     (found,) = tokens.encode(tf.constant([b"a\xff\xfe\xfeb"])).to_list()
     assert tokens.end not in found
     assert tokens.decode(tf.constant([found])).numpy().tolist() == ["a\ufffd\ufffd\ufffdb".encode()]
+    alone = [[tokens.pieces.index(bytes([byte]))] for byte in (0xFD, 0xFE, 0xFF)]
+    assert tokens.decode(tf.constant(alone)).numpy().tolist() == ["\ufffd".encode()] * 3
     half = tokens.encode(tf.constant(["é"])).to_list()[0]
     numbers = BytePairs().encode(tf.constant(["é"])).to_list()[0]
     assert len(half) == 1 and len(numbers) == 2

@@ -39,14 +39,21 @@ needs_torch = pytest.mark.skipif(
 
 
 class Losses(keras.callbacks.Callback):
-    """Records the loss of every step of an epoch, computed from the running mean."""
+    """Records the loss of every step of an epoch, computed from the running mean over all elements; `elements` has the
+    number of each step, 1 if they are equal."""
+
+    def __init__(self, elements=None):
+        super().__init__()
+        self._elements = elements
 
     def on_train_begin(self, logs=None):
-        self.steps, self._sum = [], 0.0
+        self.steps, self._sum, self._count = [], 0.0, 0.0
 
     def on_train_batch_end(self, batch, logs=None):
-        total = (batch + 1) * logs["loss"]
-        self.steps.append(total - self._sum)
+        count = self._elements[batch] if self._elements else 1.0
+        self._count += count
+        total = self._count * logs["loss"]
+        self.steps.append((total - self._sum) / count)
         self._sum = total
 
 
@@ -63,9 +70,9 @@ def run_reference(kind, folder, *words, options, **arrays):
     return folder / "out.npz"
 
 
-def losses_of(model, data, size, options):
+def losses_of(model, data, size, options, elements=None):
     """Trains one epoch and returns the loss of every step."""
-    losses = Losses()
+    losses = Losses(elements)
     fixed = {"epochs": 1, "optimizer": "adamw", "schedule": "linear", "warmup_from_zero": True, "steps_per_call": 1}
     config = zoo.TrainConfig(batch_size=size, **fixed, **options)
     zoo.train(model, data, config, callbacks=[losses], verbose=0)
@@ -163,14 +170,16 @@ def test_fifty_steps_of_gpt_equal_hugging_face(tmp_path):
     for inputs, targets, weights in batches:
         ids.append(np.concatenate([inputs["token_ids"], targets["next"][:, -1:]], axis=1))
         wanted = np.where(weights["next"] > 0, targets["next"], -100)  # Hugging Face's number for no target
-        labels.append(np.concatenate([inputs["token_ids"][:, :1], wanted], axis=1))
+        # The first token is no target; the Trainer divides by the number of all labels but -100.
+        labels.append(np.concatenate([np.full((len(wanted), 1), -100), wanted], axis=1))
     rows = {"input_ids": np.concatenate(ids), "labels": np.concatenate(labels)}
     options = {**OPTIONS, "learning_rate": 1e-3, "clip_norm": 1.0, "weight_decay": 0.01}
     expected = run_reference("gpt", tmp_path, folder, options=options, size=size, **rows)
-    losses = losses_of(prepared.build(), prepared, size, options)
+    elements = [float(weights["next"].sum()) for _, _, weights in batches]
+    losses = losses_of(prepared.build(), prepared, size, options, elements)
     with np.load(expected) as torch:
         first, last = torch["losses"][0], torch["losses"][-1]
         assert len(losses) == len(torch["losses"]) >= 50 and last < first - 0.5
-        furthest = np.abs(torch["losses"] - losses)[:50].max()  # a smaller last batch has another share in the mean
+        furthest = np.abs(torch["losses"] - losses)[:50].max()  # the last batch is too small to be told from the mean
     print(f"losses of {len(losses)} steps {furthest:.1e} apart, {first:.3f} to {last:.3f}")
     assert furthest < 1e-3

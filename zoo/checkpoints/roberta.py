@@ -24,6 +24,9 @@ TYPE = "roberta"
 PREPROCESSOR = "byte_level_text"
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 _PADDING = 1
+_AS_WRITTEN = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""Classes of `transformers` that use tokenizer.json unchanged. The one of RoBERTa takes `add_prefix_space` from
+tokenizer_config.json, by default false, whatever tokenizer.json says."""
 _NAMES = {
     r"^roberta\.": "",
     r"^(embeddings|encoder|pooler)\.": r"bert.\1.",
@@ -116,7 +119,8 @@ def read_tokens(folder: str | Path) -> Tokens:
         lines = [line.split(" ") if isinstance(line, str) else list(line) for line in model.get("merges") or ()]
         added = content.get("added_tokens") or []
         known = {**(model.get("vocab") or {}), **{token["content"]: token["id"] for token in added}}
-        options = {**options, **(content.get("pre_tokenizer") or {})}
+        if options.get("tokenizer_class") in _AS_WRITTEN:
+            options = content.get("pre_tokenizer") or {}
     elif vocabulary.is_file() and merges.is_file():
         lines, known, source = byte_pair_files.read_lines(merges), config_files.read_json(vocabulary), vocabulary
     else:

@@ -49,7 +49,8 @@ def parse(path: Path, text: str, format: TableFormat = DEFAULT) -> pd.DataFrame:
 
 def _rows(path: Path, text: str) -> list[dict[str, Any]]:
     is_list = text.lstrip().startswith("[")
-    lines = [(1, text)] if is_list else enumerate(text.splitlines(), 1)
+    # splitlines splits at other characters too, which JSON strings may contain.
+    lines = [(1, text)] if is_list else enumerate(text.split("\n"), 1)
     found: list[Any] = []
     for number, line in lines:
         if not line.strip():

@@ -144,6 +144,7 @@ class Signature:
         continues: the signature whose outputs are the inputs of this one. Its own outputs have the same names, so that it can
             be called again with them. Verification calls both several times.
         parts_of: for such a signature, those whose `text` its own ones make, one after the other.
+        generates: whether it writes a text token by token, so that requests of equal size may take very different times.
     """
 
     requests: tuple[str, ...]
@@ -158,6 +159,7 @@ class Signature:
     state: tuple[str, ...] = ()
     continues: str = ""
     parts_of: tuple[str, ...] = ()
+    generates: bool = False
 
     @property
     def in_turn(self) -> dict[str, Any]:

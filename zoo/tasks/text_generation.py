@@ -88,15 +88,16 @@ register_task(
         report="text_generation",
         margins="margins",
         signatures={
-            "serving_default": Signature(("text",), _answer, _ANSWERS, head="sample", shown=_SHOWN),
+            "serving_default": Signature(("text",), _answer, _ANSWERS, head="sample", shown=_SHOWN, generates=True),
             "sample": Signature(
                 ("text", *_WAYS),
                 _answer,
                 _ANSWERS,
                 head="sample",
                 shown=_SHOWN,
+                generates=True,
             ),
-            "greedy": Signature(("text",), _answer, _ANSWERS, head="greedy", shown=_SHOWN),
+            "greedy": Signature(("text",), _answer, _ANSWERS, head="greedy", shown=_SHOWN, generates=True),
             "prefill": Signature(("text", *_WAYS), _begun, _PARTS, head="prefill", shown=_SHOWN, state=tuple(_STATE)),
             "step": Signature(
                 ("log_probability", "is_last", *_STATE),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _ANSWERS = {"text": "the translation", "score": "its log-probability, normalised by length"}
+_SHOWN = Shown("text", ("text",))
 
 
 def _answer(served: Served) -> dict[str, tf.Tensor]:
@@ -28,8 +29,8 @@ register_task(
         prediction=predicted_classes,
         report="translation",
         signatures={
-            "serving_default": Signature(("text",), _answer, _ANSWERS, head="beam", shown=Shown("text", ("text",))),
-            "greedy": Signature(("text",), _answer, _ANSWERS, head="greedy", shown=Shown("text", ("text",))),
+            "serving_default": Signature(("text",), _answer, _ANSWERS, head="beam", shown=_SHOWN, generates=True),
+            "greedy": Signature(("text",), _answer, _ANSWERS, head="greedy", shown=_SHOWN, generates=True),
         },
     )
 )

@@ -12,7 +12,7 @@ from zoo.errors import UsageError
 FILES = ("Dockerfile", "kubernetes.yaml", "kserve.yaml")
 _FOLDER = Path(__file__).parent
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?")
-_IMAGE = re.compile(r"[a-z0-9][\w.\-/:@]*", re.ASCII)
+_IMAGE = re.compile(r"[a-z0-9]([\w.\-/:@]*\w)?", re.ASCII)
 
 
 def files(
@@ -42,11 +42,16 @@ def files(
         (
             "model",
             model,
-            re.compile(r"[\w.\-/]+"),
+            re.compile(r"(?!\.?/*$)[\w.\-/]+", re.ASCII),
             "a relative folder of letters, numbers and - . _ /, such as models/my-model",
         ),
-        ("cpu", cpu, re.compile(r"[1-9]\d*m?|\d+\.\d+"), "a number of cores, such as 2 or 500m"),
-        ("memory", memory, re.compile(r"[1-9]\d*(Mi|Gi|M|G)"), "an amount such as 2Gi"),
+        (
+            "cpu",
+            cpu,
+            re.compile(r"[1-9]\d*m?|(?!0+\.0+$)\d+\.\d{1,3}", re.ASCII),
+            "a number of cores, such as 2 or 500m",
+        ),
+        ("memory", memory, re.compile(r"[1-9]\d*(Mi|Gi|M|G)", re.ASCII), "an amount such as 2Gi"),
     ):
         if not pattern.fullmatch(value) or (what == "model" and (value.startswith("/") or ".." in value.split("/"))):
             raise UsageError(f"The {what} is {value!r}. Pass {example}.")

@@ -145,7 +145,10 @@ def completed(arrays: Mapping[str, np.ndarray], info: SignatureInfo) -> dict[str
     """Returns a batch with the inputs that the request has left out."""
     rows = max((len(value) for value in arrays.values() if value.ndim), default=1)
     lacking = {name: value for name, value in info.defaults.items() if name not in arrays}
-    added = {name: np.full(rows, value, info.inputs[name].spec.dtype.as_numpy_dtype) for name, value in lacking.items()}
+    added = {
+        name: np.full((rows, *np.shape(value)), value, info.inputs[name].spec.dtype.as_numpy_dtype)
+        for name, value in lacking.items()
+    }
     return {**arrays, **added}
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
+import dataclasses
 import threading
 
 import numpy as np
@@ -167,3 +169,26 @@ def test_the_invalid_row_of_a_request_is_named(client):
     status, content = client.post("/v1/models/digits:predict", {"instances": rows})
     assert status == 400 and content["error"].startswith("Row 5 of the request: serving_default rejected")
     assert "image_bytes: this is not a PNG" in content["error"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"is_joined": False}, {"defaults": {"max_new_tokens": 8}}, {"entry": {"generates": True}}],
+)
+def test_calls_whose_time_depends_on_their_values_never_run_in_the_event_loop(client, monkeypatch, changes):
+    version = client.repository.model("iris").version()
+    info = version.signatures["serving_default"]
+    row = {name: values[:1] for name, values in info.golden.items()}
+    threads = []
+    call = version.batcher._call
+    monkeypatch.setattr(
+        version.batcher, "_call", lambda *given: threads.append(threading.current_thread()) or call(*given)
+    )
+    monkeypatch.setitem(version.batcher._seconds, "serving_default", 0.0)
+    with version.batcher._computing:  # its thread holds the lock until just after its answer
+        pass
+    asyncio.run(version.answer("serving_default", row, alone=True))
+    assert threads.pop() is threading.current_thread()
+    monkeypatch.setitem(version.signatures, "serving_default", dataclasses.replace(info, **changes))
+    asyncio.run(version.answer("serving_default", row, alone=True))
+    assert threads.pop() is not threading.current_thread()

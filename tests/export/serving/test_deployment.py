@@ -79,6 +79,9 @@ def test_names_agree_between_the_files():
         ({"model": "a/../../x"}, "Pass a relative folder"),
         ({"memory": "2"}, "The memory is '2'. Pass an amount such as 2Gi"),
         ({"cpu": "fast"}, "The cpu is 'fast'. Pass a number of cores"),
+        ({"cpu": "0.0"}, "The cpu is '0.0'. Pass a number of cores"),
+        ({"model": "."}, "The model is '.'. Pass a relative folder"),
+        ({"image": "r/digits:"}, "The image is 'r/digits:'. Pass the name of an image"),
         ({"replicas": 0}, "replicas is 0; expected at least 1"),
     ],
 )

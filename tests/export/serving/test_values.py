@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import tracemalloc
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from zoo.export.serving import values
+from zoo.export.serving.protocols.exchange import completed
 from zoo.export.serving.refusals import Refused
+from zoo.export.serving.version import SignatureInfo
 
 NESTED = functools.reduce(lambda inner, _: [inner], range(70), "a")
 
@@ -37,3 +40,17 @@ def test_booleans_among_numbers_are_rejected(value):
     given = values.Input(tf.TensorSpec([None] * (1 + isinstance(value[0], list)), tf.float32), False, "number")
     with pytest.raises(Refused, match=r"x is .*; expected .*float32.* Send JSON numbers"):
         values.array(value, "x", given, batch=True)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_defaults_have_a_row_for_each_example(rows):
+    specs = {
+        "text": tf.TensorSpec([None], tf.string),
+        "stop": tf.TensorSpec([None, None], tf.string),
+        "seed": tf.TensorSpec([None], tf.int64),
+    }
+    inputs = {name: values.Input(spec, False, "text") for name, spec in specs.items()}
+    info = SignatureInfo(inputs, {}, True, True, {}, {}, {}, {"stop": [""], "seed": 7})
+    found = completed({"text": np.full(rows, "a", object)}, info)
+    assert found["stop"].tolist() == [[""]] * rows and found["stop"].shape == (rows, 1)
+    assert found["seed"].tolist() == [7] * rows and found["seed"].dtype == np.int64

@@ -46,13 +46,15 @@ def from_slurm(environment: Mapping[str, str]) -> Cluster | None:
             f"on node {node}. Pass --cluster and --task-index instead."
         )
     first = first_port(environment, total)
+    on_node, per_task = _gpus(environment)
     return Cluster(
         _with_ports(list(map(_address, hosts)), tasks, first),
         sum(tasks[:node]) + local,
         source=f"Slurm job {environment.get('SLURM_JOB_ID', '?')}, {names}",
         local=(local, tasks[node]),
         names=_with_ports(hosts, tasks, first),
-        **_gpus(environment),
+        gpus_of_machine=on_node,
+        gpus_per_task=per_task,
     )
 
 
@@ -77,19 +79,18 @@ def gpus_of_task(environment: Mapping[str, str], visible: int) -> range:
     tasks = counts[node] if node < len(counts) else local + 1
     if tasks > visible:
         return range(local % visible, local % visible + 1)
-    return Cluster(("alone:1",), 0, local=(local, tasks), **_gpus(environment)).own_gpus(visible)
+    on_node, per_task = _gpus(environment)
+    alone = Cluster(("alone:1",), 0, local=(local, tasks), gpus_of_machine=on_node, gpus_per_task=per_task)
+    return alone.own_gpus(visible)
 
 
-def _gpus(environment: Mapping[str, str]) -> dict[str, int | None]:
+def _gpus(environment: Mapping[str, str]) -> tuple[int | None, int | None]:
     """Returns how many GPUs Slurm gave to the node, and was asked to give to each task. It need not have bound them."""
     on_node, per_task = environment.get("SLURM_GPUS_ON_NODE", ""), environment.get("SLURM_GPUS_PER_TASK", "")
     count = per_task.rpartition(":")[2]  # of a type, such as h200:2
     if environment.get("SLURM_NTASKS_PER_GPU"):
         count = "1"
-    return {
-        "gpus_of_machine": int(on_node) if on_node.isdigit() else None,
-        "gpus_per_task": int(count) if count.isdigit() else None,
-    }
+    return int(on_node) if on_node.isdigit() else None, int(count) if count.isdigit() else None
 
 
 def _with_ports(hosts: Sequence[str], tasks: Sequence[int], first: int) -> tuple[str, ...]:

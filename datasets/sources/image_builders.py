@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import xml.etree.ElementTree as ElementTree
 import zipfile
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -64,6 +63,8 @@ def boxes(annotation: bytes) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
         >>> list(boxes(text.encode()))
         [('RBC', (1, 2, 9, 8))]
     """
+    from xml.etree import ElementTree  # seldom needed
+
     try:
         root = ElementTree.fromstring(annotation)
     except ElementTree.ParseError as error:

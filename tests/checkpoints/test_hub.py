@@ -200,17 +200,17 @@ def test_a_hub_that_cannot_be_reached_is_replaced_by_the_cache(served, capsys, m
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"model_type": "roberta"}, "the model_type 'roberta'"),
+        ({"model_type": "electra"}, "the model_type 'electra'"),
         ({"model_type": "xlm-roberta"}, "the model_type 'xlm-roberta'"),
-        ({"architectures": ["RobertaModel"]}, r"architectures=\['RobertaModel'\]"),
+        ({"architectures": ["ElectraModel"]}, r"architectures=\['ElectraModel'\]"),
     ],
 )
 def test_other_architectures_are_rejected_before_their_weights(served, files, config, said):
     (files / "config.json").write_text(json.dumps(config))
     served.add("acme/other", files)
     for fetch, types in (
-        (checkpoints.locate, "bert, distilbert, gpt2, vit"),
-        (lambda name: checkpoints.fetch("bert_mlm", name), "bert, distilbert"),
+        (checkpoints.locate, "bert, distilbert, gpt2, roberta, vit"),
+        (lambda name: checkpoints.fetch("bert_mlm", name), "bert, distilbert, roberta"),
         (lambda name: checkpoints.fetch("vit", name), "vit"),
     ):
         message = (

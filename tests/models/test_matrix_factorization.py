@@ -41,7 +41,7 @@ def test_ratings_equal_numpy_and_unknown_ids_contribute_nothing():
 
 @pytest.mark.parametrize(("users", "items", "dim"), [(3, 2, 1), (100, 40, 50), (1, 1, 7)])
 def test_parameter_counts_equal_the_formula(users, items, dim):
-    rating, similar = (users + items) * (dim + 1) + 1, items * (2 * min(items, 100) + 1) + 1
+    rating, similar = (users + items) * (dim + 1) + 1, items * (2 * min(items, 100) + 1) + 2
     assert build(num_users=users, num_items=items, embedding_dim=dim).count_params() == rating + similar
 
 

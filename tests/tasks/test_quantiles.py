@@ -16,7 +16,7 @@ import zoo
 from source_examples import rows
 from zoo import checkpoints, copies
 from zoo.datasets.preprocessing.targets import Targets
-from zoo.export import artifact, live
+from zoo.export import live, metadata
 from zoo.metrics import QuantileLoss
 from zoo.predictions import predict_split
 from zoo.tasks.quantiles import decided_shifts, quantile_name, split_columns
@@ -178,7 +178,7 @@ def test_the_served_outputs_are_sorted_quantiles_in_the_values_own_units(prepare
         for suffix, column in zip(SUFFIXES, expected.T, strict=True):
             np.testing.assert_allclose(answer[name + suffix], column, rtol=1e-4, atol=1e-4)
     assert crossed, "the quantiles of the model cross, those of the signature do not"
-    described = artifact._describe("serving_default", _traced(signature, requests), interface)
+    described = metadata._describe("serving_default", _traced(signature, requests), interface)
     assert described["shown"]["outputs"] == tuple(answer)
     assert described["outputs"]["age_q2_5"]["description"] == "the 2.5 % quantile of age, in its own unit"
     assert (

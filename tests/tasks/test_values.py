@@ -12,7 +12,7 @@ import tensorflow as tf
 import zoo
 from source_examples import rows
 from zoo import other_data
-from zoo.export import accuracy, artifact, live
+from zoo.export import accuracy, live, metadata
 from zoo.export.graph.signatures import served_model
 from zoo.tasks import Shown
 
@@ -48,12 +48,12 @@ def test_the_outputs_are_values_in_their_own_units(prepared, model):
 
 def test_the_metadata_describes_the_values(prepared, model, tmp_path):
     _, signatures = served_model(model, prepared.interface, tmp_path, None)
-    described = artifact._describe("serving_default", signatures["serving_default"], prepared.interface)
+    described = metadata._describe("serving_default", signatures["serving_default"], prepared.interface)
     assert described["outputs"]["age"]["description"] == "the predicted age, in its own unit"
     assert described["shown"]["outputs"] == ("price (EUR)", "age"), "in the order of the data"
     answer = {"age": np.float32(3), "price (EUR)": np.float32(20.5), "tokens": np.array(["a"])}
     assert Shown(**described["shown"]).format(answer, []) == "price (EUR) 20.5, age 3"
-    of_model = artifact._describe("predict", signatures["predict"], prepared.interface)["outputs"]["values"]
+    of_model = metadata._describe("predict", signatures["predict"], prepared.interface)["outputs"]["values"]
     mean, deviation = prepared.preprocessor.targets.mean, prepared.preprocessor.targets.deviation
     formula = f"age = {mean[1]:.9g} + {deviation[1]:.9g} x"
     assert formula in of_model["description"]

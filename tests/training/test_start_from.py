@@ -104,7 +104,7 @@ def test_frozen_layers_keep_the_other_runs_bits_and_a_run_resumes_without_it(pic
 def test_other_texts_keep_the_vocabulary(source, tmp_path):
     found, text, prepared = first_weights(tmp_path, texts(extra="unseen words here"), source)
     fresh = zoo.datasets.load(texts(extra="unseen words here")).prepare("embedding_lstm").preprocessor.vocabulary
-    assert "6 of 6 weights" in text and "unseen" in fresh
+    assert "9 of 9 weights" in text and "unseen" in fresh
     assert (
         prepared.preprocessor.vocabulary == zoo.datasets.load(texts()).prepare("embedding_lstm").preprocessor.vocabulary
     )
@@ -136,29 +136,29 @@ def test_every_kind_of_data_starts_with_all_weights(tmp_path, model, data, argum
 def test_few_texts_are_enough_as_no_vocabulary_is_learned(source, tmp_path):
     few = ([f"lovely{i} dull{i} film" for i in range(12)], ["neg", "pos"] * 6)
     _, text, prepared = first_weights(tmp_path, few, source)
-    assert text.startswith("Starts with 6 of 6 weights") and prepared.arguments["embedding_dim"] == 6
+    assert text.startswith("Starts with 9 of 9 weights") and prepared.arguments["embedding_dim"] == 6
 
 
 def test_other_classes_get_new_weights_and_are_named(source, tmp_path):
     found, text, _ = first_weights(tmp_path, texts(("bad", "good")), source)
     assert text == (
-        f"Starts with 4 of 6 weights of {source}; probabilities/kernel, probabilities/bias belong to the classes and are new."
+        f"Starts with 7 of 9 weights of {source}; probabilities/kernel, probabilities/bias belong to the classes and are new."
     )
     old = weights(source)
-    assert all(np.array_equal(one, two) for one, two in zip(old[:4], list(found.values())[:4], strict=True))
-    assert not np.array_equal(old[4], found["probabilities/kernel"])
+    assert all(np.array_equal(one, two) for one, two in zip(old[:-2], list(found.values())[:-2], strict=True))
+    assert not np.array_equal(old[-2], found["probabilities/kernel"])
     x, y = texts()
     found, text, _ = first_weights(tmp_path, (x, [*y[:-6], *["other"] * 6]), source)
-    assert "4 of 6 weights" in text and found["probabilities/kernel"].shape == (5, 3)
+    assert "7 of 9 weights" in text and found["probabilities/kernel"].shape == (10, 3)
 
 
 def test_the_same_classes_in_another_order_keep_their_weights(source, tmp_path):
     x, y = texts()
     data = zoo.datasets.from_arrays(x, [int(label == "neg") for label in y], class_names=["pos", "neg"])
     found, text, prepared = first_weights(tmp_path, data, source)
-    assert prepared.class_names == ("pos", "neg") and "6 of 6 weights" in text
-    assert np.array_equal(found["probabilities/kernel"], weights(source)[4][:, ::-1])
-    assert np.array_equal(found["probabilities/bias"], weights(source)[5][::-1])
+    assert prepared.class_names == ("pos", "neg") and "9 of 9 weights" in text
+    assert np.array_equal(found["probabilities/kernel"], weights(source)[-2][:, ::-1])
+    assert np.array_equal(found["probabilities/bias"], weights(source)[-1][::-1])
 
 
 def test_images_take_the_size_of_the_other_run(pictures, tmp_path):

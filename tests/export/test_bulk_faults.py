@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
+import bulk_models
 import zoo
-from bulk_models import image_model, prompt_model, series_model, table_model, text_model
+from bulk_models import table_model, text_model
 from zoo.errors import UsageError
 from zoo.export import artifact_paths
 from zoo.export.bulk import parts
@@ -22,15 +23,7 @@ from zoo.export.bulk.run import predict_files, predict_rows
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    base = tmp_path_factory.mktemp("models")
-    makers = {
-        "table": table_model,
-        "text": text_model,
-        "image": image_model,
-        "series": series_model,
-        "prompt": prompt_model,
-    }
-    return {name: make(base / name / "1") for name, make in makers.items()}
+    return bulk_models.written(tmp_path_factory.mktemp("models"), "table", "text", "image", "series", "prompt")
 
 
 def answered(model, files, **options):

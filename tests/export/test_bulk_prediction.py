@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+import bulk_models
 import zoo
-from bulk_models import image_model, repeated_model, series_model, table_model, text_model
 from zoo.errors import UsageError
 from zoo.export.bulk import parts
 from zoo.export.bulk.run import predict_files
@@ -21,15 +21,7 @@ from zoo.export.bulk.run import predict_files
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    base = tmp_path_factory.mktemp("models")
-    makers = {
-        "table": table_model,
-        "text": text_model,
-        "image": image_model,
-        "series": series_model,
-        "repeated": repeated_model,
-    }
-    return {name: make(base / name / "1") for name, make in makers.items()}
+    return bulk_models.written(tmp_path_factory.mktemp("models"), "table", "text", "image", "series", "repeated")
 
 
 def people(count):

@@ -103,3 +103,8 @@ def repeated_model(folder):
         "times": {"kind": "number", "dtype": "int32", "default": 2},
     }
     return saved(folder, answer, inputs)
+
+
+def written(base, *names):
+    """Writes the named artifacts, such as "table", below a folder; returns the folder of each by its name."""
+    return {name: globals()[f"{name}_model"](base / name / "1") for name in names}

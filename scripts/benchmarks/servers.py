@@ -68,7 +68,7 @@ def _as_input(inputs: dict[str, Any]) -> Any:
 
 
 def _plain(answer: Any) -> np.ndarray:
-    """Returns the probabilities of an output, or its first array, as a NumPy array."""
+    """Returns the probabilities of an output, or its first array by name, as a NumPy array."""
     import numpy as np
 
     if isinstance(answer, dict):
@@ -84,6 +84,27 @@ def zoo_call(job: dict[str, Any]) -> Call:
     function = loaded.signatures["predict"]
     function.keep = loaded
     return lambda inputs: function(**{k: tf.constant(v) for k, v in inputs.items()})
+
+
+def raw_requests(job: dict[str, Any]) -> tuple[Call, dict[str, Any], Any]:
+    """Returns the call of `serving_default`, golden requests, repeated as often as needed, and the first eight answers."""
+    import numpy as np
+    import tensorflow as tf
+
+    from zoo.export import zoo_json
+    from zoo.export.standalone import arrays
+
+    path = Path(job["folder"]) / "artifact" / "1"
+    golden = arrays.load(path / "assets.extra" / "golden.npz")
+    inputs, answers = arrays.examples(golden, zoo_json.signatures(zoo_json.read(path)), "serving_default")
+    loaded = tf.saved_model.load(str(path))
+    function = loaded.signatures["serving_default"]
+    function.keep = loaded
+    count = min(len(values) for values in inputs.values())
+    rows = np.arange(job["rows"]) % count
+    repeated = {name: np.asarray(values)[rows] for name, values in inputs.items()}
+    expected = _plain({name: np.asarray(values)[rows[:8]] for name, values in answers.items()})
+    return lambda part: function(**{k: tf.constant(v) for k, v in part.items()}), repeated, expected
 
 
 def keras_model(job: dict[str, Any]) -> keras.Model:
@@ -190,15 +211,34 @@ CALLS: dict[str, Callable[[dict[str, Any]], Call]] = {
 }
 
 
+def gap(answer: Any, expected: np.ndarray) -> float:
+    """Returns the largest difference between an answer's array and the expected one; of texts, the share that differs.
+
+    Answers are padded to the longest row of their batch: the expected ones may have more columns than the answer's batch.
+    """
+    import numpy as np
+
+    found = _plain(answer)
+    if found.ndim > 1:
+        expected = expected[:, : found.shape[1]]
+    if found.shape != expected.shape:
+        return float("inf")
+    if np.issubdtype(found.dtype, np.number):
+        return float(np.max(np.abs(found - expected)))
+    return float(np.mean(found != expected))
+
+
 def serve(call: Call, inputs: dict[str, Any], expected: Any) -> None:
     """Compares the first output, then measures calls: each line of standard input gives a batch size and seconds."""
     import numpy as np
 
     small = {k: v[:8] for k, v in inputs.items()}
-    gap = float(np.max(np.abs(_plain(call(small)) - expected)))
-    if gap > 1e-4:
-        raise ValueError(f"The output differs from the Keras model's by {gap:.2g}. Leave it out with --contenders.")
-    say(difference=gap)
+    difference = gap(call(small), expected)
+    if difference > 1e-4:
+        raise ValueError(
+            f"The output differs from the Keras model's by {difference:.2g}. Leave it out with --contenders."
+        )
+    say(difference=difference)
     for line in sys.stdin:
         batch, seconds = line.split()
         part = {k: np.ascontiguousarray(v[: int(batch)]) for k, v in inputs.items()}
@@ -225,7 +265,10 @@ def main(job: dict[str, Any]) -> None:
         inputs = {k.removeprefix("x_"): start[k] for k in start.files if k.startswith("x_")}
         expected = start["answer"]
     try:
-        call = CALLS.get(job["contender"], keras_call)(job)
+        if job["contender"] == "zoo_raw":
+            call, inputs, expected = raw_requests(job)
+        else:
+            call = CALLS.get(job["contender"], keras_call)(job)
     except ImportError as error:
         say(skipped=str(error))
         return

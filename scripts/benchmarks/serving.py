@@ -21,11 +21,13 @@ _DESCRIPTION = """Measure the time of one call, from a batch of model inputs to 
 
 Every contender has its own process, which stays alive: loading, compilation and first calls are not counted. Rounds
 alternate (A B C D A B C D), so that other load on the machine affects all contenders equally. All contenders compute the
-same function: their outputs are compared with the Keras model's before anything is measured.
+same function: their outputs are compared with the Keras model's before anything is measured. The contender `zoo_raw` calls
+`serving_default` with golden requests, such as texts or files: its time includes the preprocessor and the labels.
 """
 
 CONTENDERS = {
     "zoo": "SavedModel of zoo",
+    "zoo_raw": "its raw requests",
     "keras_export": "Keras's export",
     "keras_predict": "Keras predict",
     "keras_call": "Keras model(x)",
@@ -50,7 +52,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "model": {"input_shape": [28, 28, 1], "filters": [32, 64, 64], "dense_units": None},
     },
     "lstm": {"data": "digit_rows", "length": 50},
-    "embedding_lstm": {**_TEXT},
+    "embedding_lstm": {**_TEXT, "model": {"bidirectional": False}},
     "rnn": {
         "data": "tagged_commands",
         "length": 50,
@@ -80,9 +82,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "intermediate_size": 768,
         },
     },
-    "nlinear": {"data": "seasons"},
-    "nbeats": {"data": "seasons"},
-    "rocket": {"data": "digit_rows"},
+    "nlinear": {"data": "seasons", "length": 24},
+    "nbeats": {"data": "seasons", "length": 24},
+    "rocket": {"data": "digit_rows", "length": 50},
     "matrix_factorization": {"data": "tastes"},
     "bert_mlm": {"data": "command_lines", "length": 50},
     "gpt": {"data": "spoken_sums", "length": 64},
@@ -97,7 +99,7 @@ Hugging Face's model with the same weights."""
 
 NOTES = (
     "Milliseconds per call from Python, with arrays as inputs and outputs; the median over rounds of each round's median.",
-    "Inputs are synthetic, without padding. Weights are untrained.",
+    "Inputs are synthetic, without padding; raw requests are golden ones of the SavedModel. Weights are untrained.",
     "ONNX Runtime and OpenVINO run models converted from Keras's export, in float32.",
 )
 

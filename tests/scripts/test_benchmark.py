@@ -160,7 +160,16 @@ def test_serving_benchmark_compares_outputs_before_measuring(tmp_path, capsys):
     shown = capsys.readouterr().out
     rows = list(csv.DictReader(file.open()))
     measured = {row["contender"] for row in rows}
-    assert measured >= {"zoo", "keras_export", "keras_predict", "keras_call", "keras_xla", "onnxruntime", "openvino"}
+    assert measured >= {
+        "zoo",
+        "zoo_raw",
+        "keras_export",
+        "keras_predict",
+        "keras_call",
+        "keras_xla",
+        "onnxruntime",
+        "openvino",
+    }
     assert {(row["family"], row["batch"], row["threads"]) for row in rows} == {("mlp", "1", "1"), ("mlp", "5", "1")}
     assert all(float(row["milliseconds"]) > 0 and row["rounds"] == "5" for row in rows)
     assert "| `mlp` | 5 | 1 | " in shown
@@ -176,3 +185,18 @@ def test_a_contender_with_different_outputs_is_not_measured(tmp_path):
     call = servers.zoo_call(job)
     with pytest.raises(ValueError, match=r"differs from the Keras model.s by 0\.5"):
         servers.serve(call, inputs, expected + 0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", sorted(serving.FAMILIES))
+def test_the_contenders_of_every_family_answer_as_the_model_does(tmp_path, family):
+    """Raw requests are answered as they were when the SavedModel was written; also for a batch below eight."""
+    job = {**serving.FAMILIES[family], "family": family, "folder": str(tmp_path), "rows": 3}
+    servers.write_artifact(job)
+    with np.load(tmp_path / "start.npz") as start:
+        inputs = {k.removeprefix("x_"): start[k] for k in start.files if k.startswith("x_")}
+        expected = start["answer"]
+    assert servers.gap(servers.zoo_call(job)(inputs), expected) < 1e-4
+    call, requests, answers = servers.raw_requests(job)
+    assert servers.gap(call(requests), answers) < 1e-4
+    assert {len(values) for values in requests.values()} == {3}

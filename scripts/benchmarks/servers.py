@@ -113,7 +113,8 @@ def keras_model(job: dict[str, Any]) -> keras.Model:
 
     folder = Path(job["folder"])
     if job["family"] in FAMILIES:
-        model = plain_keras(job["family"], json.loads((folder / "arguments.json").read_text(encoding="utf-8")))
+        arguments = json.loads((folder / "arguments.json").read_text(encoding="utf-8"))
+        model = plain_keras(job["family"], arguments, job.get("length"))
     else:
         from zoo.pipeline import load_model
 

@@ -29,13 +29,15 @@ CONTENDERS = {
     "zoo": "zoo.train",
     "keras": "Keras fit(x, y)",
     "keras_tf_data": "Keras fit, tf.data, steps_per_execution=32",
+    "keras_jax": "Keras fit, JAX",
     "torch": "PyTorch, DataLoader",
+    "torch_compile": "PyTorch, torch.compile",
     "lightning": "Lightning, DataLoader",
 }
 FIGURES = Figures(
     setting=("family", "batch_size", "threads", "precision"),
     value="examples_per_second",
-    extra=("parameters", "loss"),
+    extra=("parameters", "loss", "megabytes"),
     contenders=CONTENDERS,
     digits=",.0f",
 )
@@ -79,6 +81,8 @@ NOTES = (
     "Loss: the mean over a first epoch in the data's order, from the same weights; for transformer it varies with dropout.",
     "PyTorch's LSTM has two biases per gate; the second is fixed to 0, so that all contenders train the same parameters.",
     "An example of gpt_tiny has 64 tokens, each with the next one as its target; PyTorch's model is written as nanoGPT's.",
+    "MB: the most memory that the contender's process had, with its data, its framework and one epoch's measurements.",
+    "JAX takes all cores of the process, whatever --threads says.",
     "Ratio: zoo's examples per second divided by the contender's in the same round; the median of all rounds.",
 )
 
@@ -92,6 +96,7 @@ class Row:
     parameters: int
     loss: float
     rates: list[float]
+    megabytes: float = float("nan")
     ratio: float = float("nan")
 
 
@@ -106,6 +111,8 @@ class Worker:
     def __init__(self, command: Sequence[str], job: Mapping[str, Any]) -> None:
         threads = str(job["threads"])
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
+        if job["contender"] == "keras_jax":
+            environment["KERAS_BACKEND"] = "jax"
         self._log = Path(job["folder"]) / f"{job['contender']}.log"
         with self._log.open("w", encoding="utf-8") as log:
             self._process = subprocess.Popen(
@@ -137,6 +144,12 @@ class Worker:
             f"A contender ended: {said[-1]} Leave it out with --contenders, or run it alone to find the cause."
         )
 
+    @property
+    def megabytes(self) -> float:
+        """The most memory that the process has had, in MB."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8")
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1000
+
     def close(self) -> None:
         """Ends the process."""
         self._process.kill()
@@ -145,8 +158,10 @@ class Worker:
 
 def start(job: Mapping[str, Any], torch_python: str) -> tuple[Worker, dict[str, Any]]:
     """Starts a contender and returns it with its first answer: parameters and loss, or why it is skipped."""
-    if job["contender"] in ("torch", "lightning"):
+    if job["contender"] in ("torch", "torch_compile", "lightning"):
         command = [torch_python, str(Path(__file__).with_name("with_torch.py"))]
+    elif job["contender"] == "keras_jax":  # as a file: zoo itself needs TensorFlow's backend
+        command = [sys.executable, "-P", str(Path(__file__).with_name("with_keras.py"))]
     else:
         command = [sys.executable, "-P", "-m", "zoo.scripts.benchmarks.with_keras"]
     worker = Worker(command, job)
@@ -174,6 +189,8 @@ def measure(family: str, options: Any, skipped: dict[str, str]) -> list[Row]:
                 workers[contender] = worker
                 rows[contender] = Row(family, contender, first["parameters"], first["loss"], [])
             _alternate(workers, rows, options.seconds)
+            for contender, worker in workers.items():
+                rows[contender].megabytes = worker.megabytes
         finally:
             for worker in workers.values():
                 worker.close()
@@ -230,6 +247,7 @@ def figures(rows: Sequence[Row], options: Any) -> list[dict[str, object]]:
             "rounds": len(row.rates),
             "parameters": row.parameters,
             "loss": f"{row.loss:.5f}",
+            "megabytes": f"{row.megabytes:.0f}",
         }
         for row in rows
     ]
@@ -283,7 +301,8 @@ def command(argv: list[str]) -> int:
         found = measure(family, options, skipped)
         rows += found
         for row in found:
-            print(f"{row.family} {row.contender}: {statistics.median(row.rates):,.0f} examples per second", flush=True)
+            rate = f"{statistics.median(row.rates):,.0f} examples per second, {row.megabytes:,.0f} MB"
+            print(f"{row.family} {row.contender}: {rate}", flush=True)
         if output:
             FIGURES.write(figures(found, options), output)
     print(f"\n{FIGURES.table(figures(rows, options))}\n")

@@ -33,8 +33,8 @@ def make_data(job: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     return x, rng.integers(0, model.get("num_classes", model.get("vocab_size")), shape).astype("int32")
 
 
-def plain_keras(family: str, arguments: dict[str, Any]) -> keras.Model:
-    """Returns the family's architecture, built from Keras's own layers."""
+def plain_keras(family: str, arguments: dict[str, Any], length: int | None = None) -> keras.Model:
+    """Returns the family's architecture, built from Keras's own layers; `length` tokens for the transformer."""
     import keras
     from keras import layers
 
@@ -44,7 +44,7 @@ def plain_keras(family: str, arguments: dict[str, Any]) -> keras.Model:
     if "input_shape" in arguments:
         inputs = x = keras.Input(arguments["input_shape"])
     else:
-        inputs = keras.Input((None,), dtype="int32")
+        inputs = keras.Input((length if family == "transformer" else None,), dtype="int32")
         dim = arguments.get("embedding_dim", 64 if family == "transformer" else 128)
         x = layers.Embedding(arguments["vocab_size"], dim, mask_zero=True)(inputs)
     if family == "mlp":
@@ -63,17 +63,27 @@ def plain_keras(family: str, arguments: dict[str, Any]) -> keras.Model:
     elif family == "rnn":
         x = layers.GRU(arguments["rnn_units"], return_sequences=True)(x)
     else:
-        x = _keras_transformer(x)
+        x = _keras_transformer(x, int(length or 0))
     return keras.Model(inputs, classes(x))
 
 
-def _keras_transformer(x: keras.KerasTensor) -> keras.KerasTensor:
-    from keras import layers
+def _keras_transformer(x: keras.KerasTensor, length: int) -> keras.KerasTensor:
+    import numpy as np
+    from keras import layers, ops
 
-    from zoo.layers import sequences
+    class Positions(layers.Layer):
+        """Adds sine and cosine of the place; the mask is passed on."""
 
-    x = layers.Rescaling(x.shape[-1] ** 0.5)(x)
-    x = layers.Dropout(0.1)(sequences.PositionalEncoding(128)(x))
+        supports_masking = True
+
+        def call(self, x: Any) -> Any:
+            """Returns (batch, tokens, dim)."""
+            return x + ops.convert_to_tensor(table, x.dtype)
+
+    dim = x.shape[-1]
+    angles = np.arange(length)[:, np.newaxis] * 10_000.0 ** (-(np.arange(dim) // 2 * 2) / dim)
+    table = np.where(np.arange(dim) % 2, np.cos(angles), np.sin(angles))
+    x = layers.Dropout(0.1)(Positions()(layers.Rescaling(dim**0.5)(x)))
     for _ in range(2):
         attended = layers.MultiHeadAttention(8, x.shape[-1] // 8)(x, x)
         x = layers.LayerNormalization(epsilon=1e-5)(layers.Add()([x, layers.Dropout(0.1)(attended)]))
@@ -178,10 +188,9 @@ def run_keras(job: dict[str, Any], x: np.ndarray, y: np.ndarray) -> None:
     """Trains with Keras's fit, on arrays or on a dataset with several steps per call."""
     import keras
     import numpy as np
-    import tensorflow as tf
 
     keras.config.set_dtype_policy(job["precision"])
-    model = plain_keras(job["family"], job["model"])
+    model = plain_keras(job["family"], job["model"], job.get("length"))
     with np.load(Path(job["folder"]) / "start.npz") as start:
         model.set_weights([start[name] for name in sorted(start.files) if name.startswith("w")])
     by_dataset = job["contender"] == "keras_tf_data"
@@ -196,6 +205,8 @@ def run_keras(job: dict[str, Any], x: np.ndarray, y: np.ndarray) -> None:
     say(parameters=model.count_params(), loss=first.history["loss"][0])
     callback = rounds(len(x))
     if by_dataset:
+        import tensorflow as tf
+
         dataset = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(len(x)).batch(size).prefetch(tf.data.AUTOTUNE)
         model.fit(dataset, epochs=1_000_000, callbacks=[callback], verbose=0)
     else:
@@ -204,11 +215,16 @@ def run_keras(job: dict[str, Any], x: np.ndarray, y: np.ndarray) -> None:
 
 def main(job: dict[str, Any]) -> None:
     """Runs one contender until its standard input ends."""
-    import keras
-    import tensorflow as tf
+    try:
+        import keras
+    except ImportError as error:
+        say(skipped=f"{error.name} is not installed; pip install {error.name}")
+        return
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(job["threads"])
-    tf.config.threading.set_inter_op_parallelism_threads(job["threads"])
+        tf.config.threading.set_intra_op_parallelism_threads(job["threads"])
+        tf.config.threading.set_inter_op_parallelism_threads(job["threads"])
     keras.utils.set_random_seed(0)
     run = run_zoo if job["contender"] == "zoo" else run_keras
     run(job, *make_data(job))

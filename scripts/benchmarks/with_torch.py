@@ -346,8 +346,11 @@ def main(job: dict[str, Any]) -> None:
         x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
     data = torch.utils.data.TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
     loaders = [torch.utils.data.DataLoader(data, job["batch_size"], shuffle=shuffle) for shuffle in (True, False)]
-    run = run_torch if job["contender"] == "torch" else run_lightning
-    run(job, make_module(job["family"], weights), *loaders)
+    module = make_module(job["family"], weights)
+    if job["contender"] == "torch_compile":
+        module = torch.compile(module)
+    run = run_lightning if job["contender"] == "lightning" else run_torch
+    run(job, module, *loaders)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ def test_rounds_alternate_and_a_missing_framework_is_reported(tmp_path, capsys):
 def test_the_keras_contender_computes_the_same_function(family):
     """With the same weights, the zoo's model and a model of Keras's own layers give the same outputs."""
     settings = training.FAMILIES[family]
-    ours, theirs = zoo.build(family, **settings["model"]), with_keras.plain_keras(family, settings["model"])
+    ours = zoo.build(family, **settings["model"])
+    theirs = with_keras.plain_keras(family, settings["model"], settings.get("length"))
     theirs.set_weights(ours.get_weights())
     x, y = with_keras.make_data({**settings, "family": family, "batch_size": 3, "steps": 1})
     answers = [np.asarray(model(x, training=False)) for model in (ours, theirs)]

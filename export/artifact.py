@@ -63,7 +63,8 @@ def save(
 
     Args:
         model: the trained model; with `interface`, a Functional model.
-        path: folder for the versions; the SavedModel is written to the next version, `PATH/1` in a new folder.
+        path: folder for the versions; the SavedModel is written to the next version, `PATH/1` in a new folder. It may
+            be one of an object store, such as s3://bucket/digits.
         interface: the `interface` of `data.prepare(...)`: preprocessor, labels, golden examples.
         examples: instead of an interface: examples of the model's inputs, batch first: an array, a list of arrays in the
             order of the inputs, a DataFrame, or a dict of arrays by name. The first 64 become the golden examples, so they
@@ -84,7 +85,8 @@ def save(
         verbose: 1 prints a line at the start, 0 nothing.
 
     Returns:
-        The version folder, such as `PATH/1`.
+        The version folder, such as `PATH/1`. That of a remote folder is for functions of this
+            package, such as `load`.
 
     Raises:
         UsageError: a runtime is unknown or not installed; the folder holds other files or cannot be written; the disk is
@@ -98,8 +100,7 @@ def save(
         >>> zoo.export.save(keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)]), "exports/line", examples=x)
         PosixPath('exports/line/1')
     """
-    base = publishing.folder_of(path)
-    publishing.check_folder(base)
+    destination = publishing.Destination(path)
     require(runtimes)
     if (interface is None) == (examples is None):
         raise UsageError(
@@ -107,7 +108,7 @@ def save(
             "Pass interface=prepared.interface for a model of zoo.datasets data, or examples=x for any other Keras model."
         )
     if verbose:
-        print(f"Exports {getattr(model, 'name', 'the model')} to {base} and verifies it.", flush=True)
+        print(f"Exports {getattr(model, 'name', 'the model')} to {destination.name} and verifies it.", flush=True)
     ways: Sequence[Form] = forms or FORMS
     if interface is None:
         model, interface, ways = _given(model, examples, class_names, preprocessor, forms)
@@ -127,7 +128,8 @@ def save(
     measured = accuracy.measure(model, interface, report or {}, serve) if finite else None
     contents = {"golden": held, "origin": origin, "report": report or {}, "figures": figures or {}}
     try:
-        return _publish_first(base, model, interface, ways, contents, runtimes, measured)
+        base = destination.base
+        return destination.deliver(_publish_first(base, model, interface, ways, contents, runtimes, measured))
     except AssertionError as error:
         if "untracked" not in str(error):
             raise
@@ -137,8 +139,8 @@ def save(
         ) from error
     except (OSError, tf.errors.OpError) as error:
         raise UsageError(
-            f"Cannot write a SavedModel to {base}: {one_line(error)}. Nothing was published. Free disk space or pass "
-            "another folder, and try again."
+            f"Cannot write a SavedModel to {destination.name}: {one_line(error)}. Nothing was published. Free disk space or "
+            "pass another folder, and try again."
         ) from error
 
 

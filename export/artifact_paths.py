@@ -7,7 +7,7 @@ import re
 import stat
 from pathlib import Path
 
-from zoo import storage
+from zoo import remote, storage
 from zoo.errors import UsageError
 from zoo.export.standalone import arrays, checks
 
@@ -43,12 +43,13 @@ def versions(base: Path) -> list[int]:
 
 
 def find(path: str | Path) -> Path:
-    """Returns the version folder of a path: the path itself, its newest version, or that of a run's `saved_model`.
+    """Returns the version folder of a path: the path itself, its newest version, or that of a run's `saved_model`. Of a
+    remote path it is a local copy.
 
     Raises:
         UsageError: there is no SavedModel, or `check_files` rejects it.
     """
-    path = Path(path)
+    path = remote.fetched_model(path)
     if (path / "saved_model.pb").is_file():
         return check_files(path)
     for base in (path, path / "saved_model"):

@@ -7,31 +7,56 @@ import fcntl
 import hashlib
 import os
 import signal
+import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zoo import storage
+from zoo import remote, storage
 from zoo.errors import UsageError
 from zoo.export import artifact_paths
 
 _WRITING = ".writing-"
 
 
-def folder_of(path: Any) -> Path:
-    """Returns the folder for the versions of a SavedModel.
+class Destination:
+    """The folder for the versions of a SavedModel. Those of a remote one are written and verified in a local folder first.
+
+    Attributes:
+        base: the local folder.
+        name: the folder for messages.
+
+    Args:
+        path: what the caller passed.
 
     Raises:
-        UsageError: it is no path, such as an interface without its name, or a remote one.
+        UsageError: it is no path, such as an interface without its name; or no versions can be written there.
     """
+
+    def __init__(self, path: Any) -> None:
+        self._url = None
+        if remote.is_remote(path):
+            self._url, self.name = path, remote.check_versions(path)
+            self._temporary = tempfile.TemporaryDirectory()  # removed with this object
+            self.base = Path(self._temporary.name)
+            return
+        self.base = _folder_of(path)
+        self.name = str(self.base)
+        check_folder(self.base)
+
+    def deliver(self, version: Path) -> Path:
+        """Copies a verified version to a remote folder, and returns its path there; returns a local version unchanged."""
+        return version if self._url is None else Path(remote.published_version(version, self._url))
+
+
+def _folder_of(path: Any) -> Path:
     if not isinstance(path, (str, os.PathLike)):
         raise UsageError(
             f"The folder for the SavedModel is a {type(path).__name__}; expected a path. Call "
             "zoo.export.save(model, PATH, interface=...)."
         )
-    storage.check_local(path, "The folder for the SavedModel")
     return Path(path)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zoo import display, storage
+from zoo import display, remote, storage
 from zoo.errors import UsageError, printable
 from zoo.export import artifact_paths
 from zoo.export.standalone import checks as standalone
@@ -127,4 +127,4 @@ class Verification:
             verdict = "all possible checks passed" if self.passed else "FAILED"
             verdict += "; no training proof is available"
         versions = ", ".join(f"{name} {version}" for name, version in self.runtime.items())
-        return f"{self.path}: {verdict} ({versions})"
+        return f"{remote.shown(self.path)}: {verdict} ({versions})"

@@ -68,21 +68,32 @@ def _dispatch(argv: list[str]) -> int | None:
         raise UsageError(f"`zoo {argv[0]}` has another name. Type `zoo {_RENAMED[argv[0]]}`.")
     if argv[0] not in COMMANDS:
         raise UsageError(f"Unknown command {argv[0]!r}. {did_you_mean(argv[0], COMMANDS)}")
-    _check_local(argv[1:])
+    _check_local(argv)
     name = "list_models" if argv[0] == "list" else argv[0].replace("-", "_")
     status: int | None = importlib.import_module(f"zoo.scripts.{name}").command(argv[1:])
     return status
 
 
-def _check_local(words: Sequence[str]) -> None:
-    """Raises UsageError for the first path of an object store on the command line: every path is one of this machine."""
-    option = ""
-    for word in words:
+_TRAINING = ("--run_directory", "--run-directory", "--data")
+_REMOTE: dict[str, tuple[str, ...]] = {
+    **{"train": _TRAINING, "launch": _TRAINING, "cross-validate": ("--data",), "tune": ("--data",)},
+    **{"export": ("1", "2", "--data"), "evaluate": ("1", "--data"), "predict": ("1",)},
+    **{"verify": ("1",), "describe": ("1",), "convert": ("1",), "serve": ("1",)},
+}
+"""Options, and numbers of arguments, that may be remote paths. Every other path is one of this machine."""
+_FLAGS = ("--json", "--quiet", "--overwrite", "--no-export", "--dry-run", "--allow-changed-plugins")
+
+
+def _check_local(argv: Sequence[str]) -> None:
+    """Raises UsageError for the first remote path on the command line that a command would take for a local one."""
+    allowed, option, number = _REMOTE.get(argv[0], ()), "", 0
+    for word in argv[1:]:
         name, given, value = word.partition("=") if word.startswith("--") else ("", "", word)
         option = name or option
-        if given or not name:
+        number += not option
+        if (given or not name) and (option or str(number)) not in allowed:
             check_local(value, option or "The path")
-        if not name:
+        if not name or given or name in _FLAGS:
             option = ""
 
 

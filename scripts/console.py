@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import docstring_parser
 import jsonargparse
 
-from zoo import lineage, option_words
+from zoo import lineage, option_words, remote
 from zoo.errors import UsageError, did_you_mean, one_line, printable
 from zoo.registry import families_with
 
@@ -243,7 +243,7 @@ def run_command(main: Callable[[list[str]], int | None], argv: Sequence[str] | N
         with option_words.read_by(option_words.COMMAND), lineage.typed(["zoo", *words]):
             return main(words) or 0
     except UsageError as error:
-        print(f"zoo: {printable(str(error))}", file=sys.stderr)
+        print(f"zoo: {printable(remote.masked(str(error)))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         # The trainer's message tells how to resume; its status depends on the signal.

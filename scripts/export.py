@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from zoo import checkpoints
+from zoo import checkpoints, remote
 from zoo.errors import UsageError
 from zoo.scripts.console import Parser, golden_of, import_tensorflow, load_plugins, quiet_output, run_command
 from zoo.scripts.verify import as_json, asked_runtimes
@@ -79,7 +79,7 @@ def command(argv: list[str]) -> int:
     from zoo.export.verification import Verification
 
     verification = Verification.read(saved)
-    print(as_json(verification) if options.json else f"{verification.table()}\nSavedModel: {saved}")
+    print(as_json(verification) if options.json else f"{verification.table()}\nSavedModel: {remote.shown(saved)}")
     return 0
 
 

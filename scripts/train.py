@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo import checkpoints, datasets
+from zoo import checkpoints, datasets, remote
 from zoo.config import TrainConfig, read_yaml
 from zoo.datasets.sources.registry import SOURCES, options_of
 from zoo.errors import UsageError, did_you_mean
@@ -241,12 +241,12 @@ def command(argv: list[str]) -> int:
     if options.json:
         print(json.dumps(_result(result), ensure_ascii=False))
         return 1 if result.verification is not None and not result.verification.passed else 0
-    print(f"Run:        {result.run_directory}")
-    place = shlex.quote(str(result.run_directory))
+    print(f"Run:        {remote.shown(result.run_directory)}")
+    place = shlex.quote(remote.shown(result.run_directory))
     if result.saved_model is None or result.verification is None:
         print(f"Next:       zoo export {place} exports/{result.run_directory.name}")
         return 0
-    print(f"SavedModel: {result.saved_model}")
+    print(f"SavedModel: {remote.shown(result.saved_model)}")
     print(f"Next:       zoo predict {place} {result.request}")
     return 0 if result.verification.passed else 1
 
@@ -272,10 +272,10 @@ def _epoch_printer() -> Any:
 def _result(result: Any) -> dict[str, Any]:
     """Returns what a run has led to, as JSON values."""
     return {
-        "run_directory": str(result.run_directory),
+        "run_directory": remote.shown(result.run_directory),
         "epochs": len(result.history),
         "report": result.report,
-        "saved_model": None if result.saved_model is None else str(result.saved_model),
+        "saved_model": None if result.saved_model is None else remote.shown(result.saved_model),
         "verified": None if result.verification is None else result.verification.passed,
     }
 

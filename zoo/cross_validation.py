@@ -88,6 +88,7 @@ def cross_validate(
     check_model(model)
     folds, chosen = _checked(folds, seeds)
     given = arguments.pop("run_directory", None)
+    storage.check_local(given or "", "run_directory")
     load = dict(arguments.pop("data_arguments", None) or {})
     configs = _with_seeds(arguments.pop("config", None), chosen)
     source = data  # whose name the folder has

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import lineage, model_archive, plugins
+from zoo import lineage, model_archive, plugins, remote
 from zoo.config import not_defaults
 from zoo.errors import UsageError
 
@@ -40,7 +40,7 @@ def finished(run_directory: str | Path) -> tuple[Path, dict[str, Any], Interface
     from zoo.datasets.interface import Interface
     from zoo.training.run_directory import is_run, read_settings, trained_on
 
-    directory = Path(run_directory)
+    directory = remote.fetched(run_directory)
     if not is_run(directory):
         raise UsageError(
             f"{directory} is not a run: it has no config.yaml of a run. Pass a folder that `zoo train` made."

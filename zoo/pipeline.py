@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import datasets, environment, lineage, option_words, registry, storage
+from zoo import datasets, environment, lineage, option_words, registry, remote, storage
 from zoo.config import TrainConfig, as_config
 from zoo.errors import UsageError
 from zoo.finished_runs import finished, load_model, training_options
 from zoo.finished_runs import open_run as open_run
-from zoo.preparation import Preparation, choose_model, default_directory, golden_of, prepare_run, record_golden
+from zoo.preparation import Preparation, choose_model, default_directory, golden_of, opened, prepare_run, record_golden
 from zoo.run_arguments import check_data, check_devices
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def run(
         config: the training options, as `TrainConfig` or as a dict of its fields.
         model_arguments: arguments of the model's builder.
         data_arguments: arguments of `zoo.datasets.load`.
-        run_directory: folder of the run; None for runs/DATA-MODEL.
+        run_directory: folder of the run, also of an object store, such as s3://bucket/run; None for runs/DATA-MODEL.
         start_from: folder of a finished run. The new run begins with its weights, vocabulary and arguments of the builder;
             the optimizer is new. Weights that belong to other classes than the data's are new, and are named.
         golden: what the SavedModel publishes as golden examples: a list of requests, a list with one .npz file of them,
@@ -120,35 +120,47 @@ def run(
         (0.98..., PosixPath('runs/digits-cnn/saved_model/1'))
         >>> result = zoo.run("cnn", (x_train, y_train), test=(x_test, y_test), run_directory="runs/mine")
     """
-    licence = lineage.check_licence(licence)
-    ready, directory = begin(
-        model,
-        data,
-        as_config(config),
-        given={"validation": validation, "test": test},
-        model_arguments=model_arguments,
-        data_arguments=data_arguments,
-        run_directory=run_directory,
-        start_from=start_from,
-        golden=golden,
-        export=export,
-        overwrite=overwrite,
-        baselines=baselines,
-        devices=devices,
-        verbose=verbose,
-    )
+    licence, config = lineage.check_licence(licence), as_config(config)
+    with opened(run_directory, config, devices) as local:
+        ready, directory = begin(
+            model,
+            data,
+            config,
+            given={"validation": validation, "test": test},
+            model_arguments=model_arguments,
+            data_arguments=data_arguments,
+            run_directory=local,
+            start_from=start_from,
+            golden=golden,
+            export=export,
+            overwrite=overwrite,
+            baselines=baselines,
+            devices=devices,
+            verbose=verbose,
+        )
+        training: dict[str, Any] = {"overwrite": overwrite, "verbose": verbose, "callbacks": callbacks}
+        return _run(ready, directory, training, export=export, golden=golden, baselines=baselines, licence=licence)
 
+
+def _run(
+    ready: Preparation,
+    directory: Path,
+    given: Mapping[str, Any],
+    *,
+    export: bool,
+    golden: Any,
+    baselines: str | Sequence[str],
+    licence: str | None,
+) -> RunResult:
+    """Trains, evaluates and exports what `begin` has prepared; `given` are arguments of `zoo.train`."""
     from zoo import conclusions, evaluation, training
     from zoo.training.run_directory import in_use
 
-    prepared, network, chief = ready.prepared, ready.network, ready.workers.chief
-    _say(ready.describe(directory) if chief else ready.cluster, verbose)
-    verbose = verbose if chief else 0
-    config = ready.config
+    prepared, network, chief, config = ready.prepared, ready.network, ready.workers.chief, ready.config
+    _say(ready.describe(directory) if chief else ready.cluster, given["verbose"])
+    verbose = given["verbose"] if chief else 0
     del ready  # which holds the weights of `start_from` a second time
-    trained = training.train(
-        network, prepared, config, run_directory=directory, overwrite=overwrite, verbose=verbose, callbacks=callbacks
-    )
+    trained = training.train(network, prepared, config, run_directory=directory, **{**given, "verbose": verbose})
     if not chief:
         return RunResult(directory, trained.history, {}, None, None, "", trained.model, prepared)
     network = trained.model
@@ -285,10 +297,9 @@ def export_run(
     corpus: str | None = None,
     licence: str | None = None,
 ) -> Path:
-    """Exports a finished run to another folder. It needs neither the data set nor a network.
-
-    `runtimes` is as in `zoo.export.save`; `golden` is as in `zoo.run`; `corpus` is as in `corpus_search.with_corpus`;
-    `licence` is as in `zoo.export.save`, by default the one that the run has recorded.
+    """Exports a finished run to another folder. It needs neither the data set nor a network. `runtimes` and
+    `licence` are as in `zoo.export.save`, the latter by default the one that the run has recorded; `golden` is as in
+    `zoo.run`; `corpus` is as in `corpus_search.with_corpus`.
 
     Raises:
         UsageError: as in `open_run` and `zoo.export.save`.
@@ -296,6 +307,7 @@ def export_run(
     from zoo import corpus_search, evaluation
     from zoo.export import artifact, raw_requests
 
+    run_directory = remote.fetched(run_directory)
     model_file, _, interface = finished(run_directory)
     model = load_model(model_file)
     interface = corpus_search.searching(model, interface, corpus)

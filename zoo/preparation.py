@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zoo import datasets, recommended, registry, starting_point, storage
+from zoo import datasets, recommended, registry, remote, starting_point, storage
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Preparation:
         replicas = self.strategy.num_replicas_in_sync
         many = f", {replicas} replicas" if replicas > 1 else ""
         size = f"{self.prepared.model}: {self.network.count_params():,} parameters"
-        title = f"{size} on {self.prepared.data.name}{many}, run directory {directory}"
+        title = f"{size} on {self.prepared.data.name}{many}, run directory {remote.shown(directory)}"
         start = f"\n{self.weights}" if self.weights else ""
         arguments, examples = registry.plain(self.prepared.recommended), self.prepared.num_examples("train")
         taken = recommended.describe(examples, arguments, self.given, self.config)
@@ -188,6 +189,23 @@ def _chief_first(workers: Workers, load: Callable[[], ResultT]) -> ResultT:
     return result
 
 
+def opened(
+    run_directory: str | Path | None, config: TrainConfig, devices: Mapping[str, Any]
+) -> contextlib.AbstractContextManager[Path | None]:
+    """Returns a context with the local folder of a run, which is a working copy of a remote one; None without a folder.
+
+    Raises:
+        UsageError: as in `remote.working_copy`; or, as in `zoo.strategy`, for launchers that disagree.
+    """
+    from zoo.training.detection.find import find_cluster
+
+    addresses, index = devices.get("cluster"), devices.get("task_index")
+    alone = not remote.is_remote(run_directory) or (config.strategy == "one_device" and addresses is None)
+    # Before the workers are joined: worker 0 alone writes the run.
+    found = None if alone else find_cluster(addresses, index)
+    return remote.working_copy(run_directory, index=0 if found is None else found.index)
+
+
 def default_directory(model: str, data: Any) -> Path:
     """Returns the default folder of a run: runs/DATA-MODEL, see `storage.file_name`.
 
@@ -201,7 +219,7 @@ def default_directory(model: str, data: Any) -> Path:
     name = data if isinstance(data, str) else getattr(data, "name", None)
     if not isinstance(name, str):
         raise UsageError("Data from memory has no name. Pass run_directory='runs/NAME', the folder of the run.")
-    return Path("runs") / f"{storage.file_name(name)}-{model}"
+    return Path("runs") / f"{storage.file_name(remote.masked(name))}-{model}"
 
 
 def golden_of(directory: Path, golden: Any, overwrite: bool = False) -> Any:

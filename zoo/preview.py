@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import remote
 from zoo.config import TrainConfig, as_config, to_yaml
 from zoo.option_words import by_command
 from zoo.pipeline import begin
@@ -122,21 +123,27 @@ def preview(
 
     config = as_config(config)
     unnamed = run_directory is None and not isinstance(getattr(data, "name", data), str)
-    ready, directory = begin(
-        model,
-        data,
-        config,
-        given={"validation": validation, "test": test},
-        model_arguments=model_arguments,
-        data_arguments=data_arguments,
-        run_directory=Path("runs") / f"NAME-{model or 'MODEL'}" if unnamed else run_directory,
-        start_from=start_from,
-        golden=golden,
-        export=export,
-        overwrite=overwrite,
-        baselines=baselines,
-        devices=devices,
-    )
+    with remote.working_copy(run_directory, writes=False) as local:
+        ready, directory = begin(
+            model,
+            data,
+            config,
+            given={"validation": validation, "test": test},
+            model_arguments=model_arguments,
+            data_arguments=data_arguments,
+            run_directory=Path("runs") / f"NAME-{model or 'MODEL'}" if unnamed else local,
+            start_from=start_from,
+            golden=golden,
+            export=export,
+            overwrite=overwrite,
+            baselines=baselines,
+            devices=devices,
+        )
+        state = (
+            f"zoo.run needs a folder: pass run_directory='runs/NAME-{ready.prepared.model}'"
+            if unnamed
+            else _state(directory, overwrite)
+        )
     prepared: Any = ready.prepared
     config = ready.config
     ahead = look_ahead(ready.network, prepared, config)
@@ -146,11 +153,6 @@ def preview(
         {name: value for name, value in prepared.arguments.items() if name not in decided or value not in (None, ())}
     )
     described = f"{ready.describe(directory)}\n{_classes(ready)}".rstrip("\n")
-    state = (
-        f"zoo.run needs a folder: pass run_directory='runs/NAME-{ready.prepared.model}'"
-        if unnamed
-        else _state(directory, overwrite)
-    )
     hint = {"hint": "Leave --dry-run out to train."} if by_command() else {}
     return Preview(described, ahead.summary, options, ahead.steps, ahead.memory, ahead.data, state, **hint)
 
@@ -176,11 +178,13 @@ def _state(directory: Path, overwrite: bool) -> str:
     from zoo.training.run_directory import has_begun, is_run
 
     if not is_run(directory):
-        return f"{directory}, new"
+        return f"{remote.shown(directory)}, new"
     if overwrite:
-        return f"{directory}, whose run would be deleted"
+        return f"{remote.shown(directory)}, whose run would be deleted"
     return (
-        f"{directory}, whose run would be resumed" if has_begun(directory) else f"{directory}, whose run has not begun"
+        f"{remote.shown(directory)}, whose run would be resumed"
+        if has_begun(directory)
+        else f"{remote.shown(directory)}, whose run has not begun"
     )
 
 

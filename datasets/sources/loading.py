@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import remote
 from zoo.datasets.sources.embedded import EMBEDDED
 from zoo.datasets.sources.labels import leaving_out
 from zoo.datasets.sources.names import check_folder, check_options
@@ -102,6 +103,10 @@ def _fold(data: Data, folds: int, fold: int) -> Data:
     return take_fold(data, folds, fold)
 
 
+_FILE_NAMES = ("validation", "test", "titles")
+"""Options that may be names of files in the folder of the first."""
+
+
 def _load_source(
     name: str, kind: str, path: str, manual_dir: str | None, memory_limit: int, options: dict[str, Any]
 ) -> Data:
@@ -120,6 +125,10 @@ def _load_source(
     if not path:
         raise UsageError(f"Data set {name!r} has no path. Pass {kind}:PATH.")
     check_options(name, options, [*options_of(read)])
+    if remote.is_remote(path):
+        names = [str(options[key]) for key in _FILE_NAMES if isinstance(options.get(key), str)]
+        common |= {"name": remote.masked(name), "path": remote.fetched(path, names)}
+        return _with_arguments(read(**common_arguments(read, **common), **options), options)
     base = Path(manual_dir or ".").expanduser().resolve()
     if any("\ud800" <= letter <= "\udfff" for letter in f"{base}/{path}"):
         raise UsageError(f"The path of data set '{printable(name)}' is not UTF-8. Rename its files or folders.")

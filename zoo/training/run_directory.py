@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from zoo import copies, lineage, storage
+from zoo import copies, lease, lineage, remote, storage
 from zoo.config import read_yaml, to_yaml
 from zoo.errors import UsageError, one_line
 from zoo.training.other_settings import reject_other_settings
@@ -59,7 +59,7 @@ class RunDirectory:
         self._interface = interface
         self._data_sha256 = None if interface is None else interface.fingerprint.sha256
         self._settings = {**settings, "data_sha256": self._data_sha256}
-        self._lock: IO[str] | None = None
+        self._lock: _Lock | None = None
         self._tensorboard: TensorBoard | None = None
         existing = self._existing()
         self._resumes = existing is not None and not overwrite and has_begun(self.path)
@@ -131,7 +131,7 @@ class RunDirectory:
             kept = self._settings_file
             restore = f"Put back a copy of it, or delete it: {self.config_file} holds the same settings."
             return storage.read_record(kept, _SETTINGS, restore) if kept.is_file() else read_settings(self.path)
-        if any(entry.name != ".lock" for entry in self.path.iterdir()):
+        if any(entry.name not in _LOCKS for entry in self.path.iterdir()):
             raise UsageError(
                 f"{self.path} exists and is not a run: it holds files, but no config.yaml of a run. "
                 "Pass another run_directory; nothing was changed."
@@ -139,14 +139,29 @@ class RunDirectory:
         return None
 
     def _take_lock(self) -> None:
-        self._lock = _locked(self.path)
+        self._lock = _Lock(self.path)
         for folder in (self.path, self.interface, self.path / "plots"):
             storage.remove_leftovers(folder)
 
     def _clear(self) -> None:
         for entry in sorted(self.path.iterdir()):
-            if entry.name != ".lock":
+            if entry.name not in _LOCKS:
                 storage.remove_tree(entry) if entry.is_dir() else entry.unlink()
+
+    @property
+    def shown(self) -> str:
+        """The path for messages, which is the remote one of a working copy."""
+        return remote.shown(self.path)
+
+    def publish(self, *, final: bool = False) -> None:
+        """Copies what is new to the store of a remote run, see `remote.publish`. Call it after each complete checkpoint.
+
+        Raises:
+            UsageError: another process has taken the run over; or, with `final`, the store cannot be written.
+        """
+        if self._lock is not None:
+            self._lock.lease.check()
+        remote.publish(self.path, final=final)
 
     def close(self) -> None:
         """Closes the files of TensorBoard and gives the lock back."""
@@ -209,6 +224,36 @@ class RunDirectory:
         return self._tensorboard
 
 
+_LOCKS = (".lock", lease.NAME, remote.MANIFEST)
+"""Files of a folder that are no part of a run."""
+
+
+class _Lock:
+    """The right to write a run: a lock of this machine's processes, and a lease among machines.
+
+    Raises:
+        UsageError: another process has it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = _locked(path)
+        # The lock says that no process of this machine is left. On a file system that several machines share, it may say
+        # nothing about the others.
+        self.lease = lease.Lease(
+            lease.FolderBoard(path), str(path), lambda facts: facts.get("machine") == lease.machine()
+        )
+        try:
+            self.lease.acquire()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def close(self) -> None:
+        """Gives lease and lock back."""
+        self.lease.release()
+        self._file.close()
+
+
 def _locked(path: Path) -> IO[str]:
     """Returns the open lock file of a run; closing it gives the lock back."""
     try:
@@ -240,13 +285,14 @@ def _locked(path: Path) -> IO[str]:
 
 @contextlib.contextmanager
 def in_use(path: Path) -> Iterator[None]:
-    """Keeps a run from other trainers while the block evaluates or exports it.
+    """Keeps a run from other trainers while the block evaluates or exports it, and copies a remote run at its end.
 
     Raises:
-        UsageError: another process has it.
+        UsageError: another process has it, or its store cannot be written.
     """
-    with _locked(path):
+    with contextlib.closing(_Lock(path)):
         yield
+        remote.publish(path, final=True)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from zoo import copies, environment, lineage, recommended
+from zoo import copies, environment, lineage, recommended, remote
 from zoo.config import TrainConfig, as_config
 from zoo.errors import UsageError, naming_arguments
 from zoo.tasks import model_input
@@ -96,7 +96,7 @@ def train(
         >>> model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
         >>> zoo.train(model, (images, labels), zoo.TrainConfig(epochs=5)).history[-1]
     """
-    environment.check(run_directory)
+    environment.check(None if remote.is_remote(run_directory) else run_directory)
     given, callbacks = as_config(config), _callbacks(callbacks)
     data = _training_data(model, data, validation, given, steps_per_epoch)
     config = with_quantiles(_with_batch_size(_completed(given, data, verbose), data, verbose), data)
@@ -128,7 +128,7 @@ def train(
         directory = None
         if run_directory is not None and workers.chief:
             directory = RunDirectory(
-                run_directory,
+                open_parts.enter_context(remote.working_copy(run_directory)),
                 settings,
                 overwrite=overwrite,
                 interface=data.interface,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo import datasets, registry
+from zoo import datasets, registry, storage
 from zoo.checkpoints import word_vectors
 from zoo.config import TrainConfig, as_config
 from zoo.config_checks import duration
@@ -146,6 +146,7 @@ def _prepared(
     final = {name: arguments.pop(name) for name in _OF_FINAL if name in arguments}
     devices = {name: arguments.pop(name) for name in DEVICES if name in arguments}
     verbose, given = arguments.pop("verbose", 1), arguments.pop("run_directory", None)
+    storage.check_local(given or "", "run_directory")
     config, load = as_config(arguments.pop("config", None)), dict(arguments.pop("data_arguments", None) or {})
     splits = {name: arguments.pop(name, None) for name in ("validation", "test")}
     load |= {name: part for name, part in splits.items() if part is not None}

@@ -69,6 +69,7 @@ class Records:
             if rows:
                 self._plot(rows, epoch)
             self._directory.write_model(model)
+        self._directory.publish(final=True)
 
     def _plot(self, rows: Sequence[Mapping[str, float]], exported: int | None = None) -> None:
         assert self._directory is not None

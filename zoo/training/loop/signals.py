@@ -99,10 +99,12 @@ class Stops:
         --kill-on-bad-exit`, kill it when one of them ends.
         """
         state = self._state
+        if state.directory:
+            state.directory.publish(final=True)
         self._workers.wait_at_most(_SECONDS_TO_SAVE)
         where = f"epoch {state.epoch + 1}, step {state.step + 1}"
         if state.directory:
-            kept = f"the same command resumes from {where}, with {state.directory.path}"
+            kept = f"the same command resumes from {where}, with {state.directory.shown}"
         elif state.kept:
             kept = (
                 f"worker 0 has saved the run, and this is worker {self._workers.index} of {self._workers.count}; the same "

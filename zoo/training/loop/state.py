@@ -154,6 +154,8 @@ class RunState:
             "callbacks": get_states(self._callbacks),
         }
         self.checkpoints.save(self.epoch * self._steps + self.step, values, state)
+        if self.directory is not None:
+            self.directory.publish()
 
     def finish_epoch(self, row: Mapping[str, float]) -> None:
         """Adds an epoch to the history and moves to the start of the next one."""
@@ -186,5 +188,5 @@ class RunState:
             where = f"training is done, after {self.epoch} epochs"
         else:
             where = f"resuming in epoch {self.epoch + 1} of {self._epochs}, step {self.step + 1} of {self._steps}"
-        found = f"Found the run in {self.directory.path if self.directory else ''}: {where}."
+        found = f"Found the run in {self.directory.shown if self.directory else ''}: {where}."
         return found + self.devices.describe_change()

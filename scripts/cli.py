@@ -77,7 +77,7 @@ def _dispatch(argv: list[str]) -> int | None:
 _TRAINING = ("--run_directory", "--run-directory", "--data")
 _REMOTE: dict[str, tuple[str, ...]] = {
     **{"train": _TRAINING, "launch": _TRAINING, "cross-validate": ("--data",), "tune": ("--data",)},
-    **{"export": ("1", "2", "--data"), "evaluate": ("1", "--data"), "predict": ("1",)},
+    **{"export": ("1", "2", "--data"), "evaluate": ("--data",), "predict": ("1",)},
     **{"verify": ("1",), "describe": ("1",), "convert": ("1",), "serve": ("1",)},
 }
 """Options, and numbers of arguments, that may be remote paths. Every other path is one of this machine."""

@@ -18,7 +18,6 @@ import zoo
 from zoo import storage
 from zoo.errors import UsageError
 from zoo.export.standalone import arrays
-from zoo.scripts import cli
 
 
 def permissions(path):
@@ -230,28 +229,10 @@ def test_local_paths_and_names_are_not_remote(path):
     storage.check_local(path, "run_directory")
 
 
-@pytest.mark.parametrize(
-    ("words", "option"),
-    [
-        (["train", "--model", "mlp", "--data", "digits", "--run_directory", "gs://bucket/x"], "--run_directory"),
-        (["train", "--model", "mlp", "--data=csv:s3://bucket/x.csv"], "--data"),
-        (["train", "--data", "digits", "--start-from=gs://bucket/x"], "--start-from"),
-        (["export", "runs/a", "s3://bucket/x"], "The path"),
-        (["verify", "gs://bucket/x"], "The path"),
-        (["launch", "slurm", "--", "train", "--data", "digits", "--run-directory", "gs://bucket/x"], "--run-directory"),
-    ],
-)
-def test_no_command_makes_a_local_folder_of_a_remote_path(words, option, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(words) == 2
-    assert capsys.readouterr().err.startswith(f"zoo: {option} is a path of ")
-    assert not list(tmp_path.iterdir())
-
-
-def test_python_functions_reject_remote_paths(tmp_path, monkeypatch):
+def test_a_search_is_kept_on_this_machine_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(zoo.UsageError, match=REMOTE.format("gs")):
-        zoo.run("mlp", "digits", run_directory="gs://bucket/x")
+        zoo.cross_validate("mlp", "digits", run_directory="gs://bucket/x")
     with pytest.raises(zoo.UsageError, match=REMOTE.format("s3")):
-        zoo.export.save(None, "s3://bucket/x", examples=[1])
+        zoo.tune("mlp", "digits", run_directory="s3://bucket/x")
     assert not list(tmp_path.iterdir())

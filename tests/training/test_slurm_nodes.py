@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -75,8 +78,7 @@ class Slurm:
         self.start("munged", "--foreground", "--force", *(f"--{name}={path}" for name, path in options.items()))
         self.wait(lambda: (folder / "munge.socket").exists(), "munged")
         self.start("slurmctld", "-D")
-        for node in ("n1", "n2"):
-            self.start("slurmd", "-D", "-N", node)
+        self.nodes = [self.start("slurmd", "-D", "-N", node) for node in ("n1", "n2")]
         self.wait(lambda: self.run("sinfo", "-h", "-o", "%T %D", check=False).stdout.split() == ["idle", "2"], "nodes")
 
     def start(self, *words):
@@ -99,6 +101,23 @@ class Slurm:
                 logs = "\n".join(f"{f.name}: {f.read_text()[-1500:]}" for f in self.folder.glob("*.log"))
                 pytest.fail(f"no {what} within {seconds} s\n{logs}")
             time.sleep(0.5)
+
+    def kill_node(self, name):
+        """Kills a node's slurmd, and all that runs on it, as if the machine lost its power."""
+        place = ["n1", "n2"].index(name)
+        self.nodes[place].kill()
+        self.nodes[place].wait()
+        mine = {f"SLURMD_NODENAME={name}".encode(), f"SLURM_CONF={self.environment['SLURM_CONF']}".encode()}
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if mine <= {*(folder / "environ").read_bytes().split(b"\0")}:
+                    parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                    if Path(f"/proc/{parent}/cmdline").read_bytes().startswith(b"slurmstepd"):
+                        os.kill(parent, signal.SIGKILL)
+                    os.kill(int(folder.name), signal.SIGKILL)
+
+    def start_node(self, name):
+        self.nodes[["n1", "n2"].index(name)] = self.start("slurmd", "-D", "-N", name)
 
     def state(self, job):
         return self.run("scontrol", "show", "job", job, check=False).stdout
@@ -160,14 +179,30 @@ def test_tasks_of_srun_train_one_model(slurm):
     assert two == pytest.approx(one, abs=1e-5) and len(two) == 3
 
 
-def test_a_job_that_is_queued_again_resumes(slurm):
-    """The script that `zoo launch slurm` prints; its job gets SIGTERM from `scontrol requeue`, and trains to its end."""
-    words = [*TRAIN, "--config.epochs", "9", "--config.checkpoint_steps", "2", "--run-directory", "runs/queued"]
-    printed = slurm.run(*zoo_command("launch", "slurm", "--cpus", "1", "--name", "queued", "--", *words)).stdout
-    (slurm.folder / "job.sh").write_text(printed)
-    job = slurm.run("sbatch", "--parsable", "job.sh").stdout.strip()
-    run, log = slurm.folder / "runs" / "queued", slurm.folder / f"queued-{job}.log"
+LONG = [*TRAIN, "--config.epochs", "9", "--config.checkpoint_steps", "2"]
+
+
+@pytest.fixture(scope="module")
+def whole(slurm):
+    """The losses of a run of two workers that nothing interrupts."""
+    slurm.run("srun", "-N2", "-n2", *zoo_command(*LONG, "--run-directory", str(slurm.folder / "whole")))
+    return losses(slurm.folder / "whole")
+
+
+def submitted(slurm, name):
+    """Submits the script that `zoo launch slurm` prints; returns the job, its run and its log once it has a checkpoint."""
+    words = [*LONG, "--run-directory", f"runs/{name}"]
+    printed = slurm.run(*zoo_command("launch", "slurm", "--cpus", "1", "--name", name, "--", *words)).stdout
+    (slurm.folder / f"{name}.sh").write_text(printed)
+    job = slurm.run("sbatch", "--parsable", f"{name}.sh").stdout.strip()
+    run, log = slurm.folder / "runs" / name, slurm.folder / f"{name}-{job}.log"
     slurm.wait(lambda: list(run.glob("checkpoints/step-*")), f"checkpoint: {log.read_text() if log.exists() else ''}")
+    return job, run, log
+
+
+def test_a_job_that_is_queued_again_resumes(slurm, whole):
+    """The job gets SIGTERM from `scontrol requeue`, and trains to its end."""
+    job, run, log = submitted(slurm, "queued")
     slurm.run("scontrol", "requeue", job)
     slurm.wait(lambda: "JobState=COMPLETED" in slurm.state(job), "end of the job", 500)
     assert "Restarts=1" in slurm.state(job)
@@ -175,8 +210,20 @@ def test_a_job_that_is_queued_again_resumes(slurm):
     assert "Training was interrupted; the same command resumes from epoch" in text
     assert "Training was interrupted; worker 0 has saved the run, and this is worker 1 of 2" in text
     assert "resuming in epoch" in text
-    whole = slurm.folder / "whole"
-    words[words.index("runs/queued")] = str(whole)
-    slurm.run("srun", "-N2", "-n2", *zoo_command(*words))
-    print(re.findall(r"Found the run.*", text), losses(run)[-1], losses(whole)[-1])
-    assert losses(run) == losses(whole), "deterministic: the same digits as a run without an interruption"
+    print(re.findall(r"Found the run.*", text), losses(run)[-1], whole[-1])
+    assert losses(run) == whole, "deterministic: the same digits as a run without an interruption"
+
+
+def test_a_job_survives_the_warning_of_its_time_limit_and_a_dead_node(slurm, whole):
+    """`--signal=B:TERM` signals the script alone. Later, a node dies with all that runs on it, and comes back."""
+    job, run, log = submitted(slurm, "node")
+    slurm.run("scancel", "--batch", "--signal=TERM", job)
+    slurm.wait(lambda: "Restarts=1" in slurm.state(job), "first restart")
+    slurm.wait(lambda: "resuming in epoch" in log.read_text(), "resumed training", 500)
+    slurm.kill_node("n2")
+    slurm.wait(lambda: "DOWN" in slurm.run("sinfo", "-h", "-n", "n2", "-o", "%T").stdout.upper(), "dead node", 200)
+    slurm.start_node("n2")
+    slurm.wait(lambda: "JobState=COMPLETED" in slurm.state(job), "end of the job", 600)
+    assert re.search("Restarts=[2-9]", slurm.state(job))
+    print(re.findall(r"Found the run.*", log.read_text()), losses(run)[-1], whole[-1])
+    assert losses(run) == whole

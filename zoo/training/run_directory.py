@@ -153,14 +153,17 @@ class RunDirectory:
         """The path for messages, which is the remote one of a working copy."""
         return remote.shown(self.path)
 
+    def check(self) -> None:
+        """Raises UsageError if another machine has taken the run over; call it before anything is written."""
+        if self._lock is not None:
+            self._lock.lease.check(look=True)
+
     def publish(self, *, final: bool = False) -> None:
         """Copies what is new to the store of a remote run, see `remote.publish`. Call it after each complete checkpoint.
 
         Raises:
             UsageError: another process has taken the run over; or, with `final`, the store cannot be written.
         """
-        if self._lock is not None:
-            self._lock.lease.check()
         remote.publish(self.path, final=final)
 
     def close(self) -> None:

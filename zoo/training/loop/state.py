@@ -139,8 +139,9 @@ class RunState:
         if self._workers.count == 1 and self.checkpoints is None:
             return
         values = {**read_values(self._variables), **read_parts(self._strategy, self._workers, self._metrics)}
-        if self.checkpoints is None:
+        if self.checkpoints is None or self.directory is None:
             return
+        self.directory.check()
         state = {
             "epoch": self.epoch,
             "step_in_epoch": self.step,
@@ -154,8 +155,7 @@ class RunState:
             "callbacks": get_states(self._callbacks),
         }
         self.checkpoints.save(self.epoch * self._steps + self.step, values, state)
-        if self.directory is not None:
-            self.directory.publish()
+        self.directory.publish()
 
     def finish_epoch(self, row: Mapping[str, float]) -> None:
         """Adds an epoch to the history and moves to the start of the next one."""

@@ -19,6 +19,7 @@ import zoo
 from object_store import ObjectStore
 from zoo import remote
 from zoo.errors import UsageError
+from zoo.export import artifact_paths
 from zoo.remote import store
 from zoo.scripts import cli
 
@@ -114,20 +115,26 @@ def test_an_export_is_loaded_back_equal(box, tmp_path):
     assert remote.shown(place) == "s3://box/models/dense/1"
     assert "saved_model.pb" in box.names("models/dense/1/") and ".writing" not in box.names("models/dense/1/")
     answers = zoo.export.load(place)(x)
+    loaded = zoo.export.load(place)
     local = zoo.export.load(zoo.export.save(model, tmp_path / "local", examples=x, verbose=0))
     for name, values in local(x).items():
         np.testing.assert_array_equal(answers[name], values)
     assert zoo.export.verify("s3://box/models/dense", runtimes=()).passed
-    files = {f.relative_to(local.path).as_posix(): f.read_bytes() for f in local.path.rglob("*") if f.is_file()}
+    assert artifact_paths.check_sums(loaded.path) == []
+    files = {f.relative_to(loaded.path).as_posix(): f.read_bytes() for f in loaded.path.rglob("*") if f.is_file()}
     client = box.client()
-    there = {name: client.get_object(Bucket="box", Key=f"models/dense/1/{name}")["Body"].read() for name in files}
+    names = box.names("models/dense/1/")
+    there = {name: client.get_object(Bucket="box", Key=f"models/dense/1/{name}")["Body"].read() for name in names}
     assert there == files, "byte by byte"
     print(f"{len(files)} files, {sum(map(len, files.values())):,} bytes equal, 32 answers equal")
 
 
 def test_a_connection_that_breaks_in_an_upload(box):
     box.proxy.breaks = lambda head: head.startswith(b"PUT ") and b"variables.data" in head.split(b"\r\n")[0]
-    with pytest.raises(UsageError, match=r"^Cannot write s3://box/models/broken: .*Nothing was published\.$") as error:
+    with pytest.raises(
+        UsageError,
+        match=r"^Cannot write s3://box/models/broken: .*Nothing was published; the next try takes another number.$",
+    ) as error:
         saved_model("s3://box/models/broken")
     assert box.proxy.broken and "very-secret-key" not in str(error.value)
     assert "1/saved_model.pb" not in box.names("models/broken/")

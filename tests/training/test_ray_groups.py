@@ -24,21 +24,26 @@ TRAIN = [
     "--baselines",
     "none",
 ]
-TRAIN += ["--config.deterministic", "true", "--config.batch_size", "256", "--config.epochs", "5", "--quiet"]
-# A plugin, which every worker loads: it ends one of them, once, after the first checkpoint.
+TRAIN += ["--config.deterministic", "true", "--config.batch_size", "256", "--config.epochs", "12", "--quiet"]
+# A plugin, which every worker loads: worker 1 ends after the first checkpoint, once, and the chief after a later one.
 KILL = """
 import json, os, threading, time
 from pathlib import Path
 
-def watch():
-    while True:
-        if list(Path("{run}").glob("checkpoints/step-*")) and not Path("{run}.killed").exists():
-            Path("{run}.killed").touch()
-            os._exit(1)
-        time.sleep(0.05)
+def newest():
+    return max((path.name for path in Path("{run}").glob("checkpoints/step-*")), default="")
 
-if json.loads(os.environ.get("TF_CONFIG") or "{{}}").get("task", {{}}).get("index") == {victim}:
-    threading.Thread(target=watch, daemon=True).start()
+def watch(index, begun):
+    killed, before = Path(f"{run}.killed-{{index}}"), Path("{run}.killed-1")
+    while not killed.exists():
+        if newest() > begun and (index or before.exists()):
+            killed.touch()
+            os._exit(1)
+        time.sleep(0.02)
+
+task = json.loads(os.environ.get("TF_CONFIG") or "{{}}").get("task")
+if task:
+    threading.Thread(target=watch, args=(task["index"], newest()), daemon=True).start()
 """
 
 
@@ -49,8 +54,7 @@ def losses(directory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", [1, 0], ids=["worker", "chief"])
-def test_a_group_that_lost_a_worker_resumes(tmp_path, monkeypatch, capsys, victim):
+def test_a_group_that_lost_a_worker_and_then_its_chief_resumes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     environment = {
         **os.environ,
@@ -60,18 +64,21 @@ def test_a_group_that_lost_a_worker_resumes(tmp_path, monkeypatch, capsys, victi
     }
 
     def run(words):
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=900, check=False)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
-        return done.stdout + done.stderr
+        with open(tmp_path / "log", "w") as log:  # not a pipe: processes of Ray hold it longer than their driver
+            done = subprocess.run(words, env=environment, stdout=log, stderr=log, timeout=900, check=False)
+        shown = (tmp_path / "log").read_text(errors="replace")
+        assert done.returncode == 0, shown[-8000:]
+        return shown
 
-    alone = [*TRAIN, "--config.strategy", "one_device", "--run-directory", str(tmp_path / "alone")]
-    run([sys.executable, "-P", "-m", "zoo.scripts.cli", *alone])
     directory = tmp_path / "group"
-    (tmp_path / "kill.py").write_text(KILL.format(run=directory, victim=victim))
+    (tmp_path / "kill.py").write_text(KILL.format(run=directory))
     words = [*TRAIN, "--plugin", str(tmp_path / "kill.py"), "--run-directory", str(directory)]
     assert launch.command(["ray", "--nodes", "2", "--restarts", "3", "--", *words]) == 0
     (tmp_path / "job.py").write_text(capsys.readouterr().out)
     shown = run([sys.executable, "-P", str(tmp_path / "job.py")])
-    assert (tmp_path / "group.killed").exists() and "of 2 (TF_CONFIG)" in shown and "resuming in epoch" in shown
+    assert (tmp_path / "group.killed-1").exists() and (tmp_path / "group.killed-0").exists()
+    assert "of 2 (TF_CONFIG)" in shown and shown.count("resuming in epoch") >= 2
+    alone = [*TRAIN, "--config.strategy", "one_device", "--run-directory", str(tmp_path / "alone")]
+    run([sys.executable, "-P", "-m", "zoo.scripts.cli", *alone])
     print(losses(tmp_path / "alone")[-1], losses(directory)[-1])
     assert losses(directory) == pytest.approx(losses(tmp_path / "alone"), abs=1e-5)

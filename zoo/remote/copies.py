@@ -53,7 +53,7 @@ def fetched(path: str | os.PathLike[str], siblings: Sequence[str] = ()) -> Path:
 
     Example:
         >>> fetched("s3://bucket/people.csv")
-        PosixPath('/home/ann/.cache/savedmodel-zoo/files/1f0c.../people.csv')
+        PosixPath('~/.cache/savedmodel-zoo/files/1f0c.../people.csv')
     """
     if not is_remote(path):
         return Path(path)

@@ -19,7 +19,7 @@ from pathlib import Path
 from zoo import lease, storage
 from zoo.errors import UsageError
 from zoo.remote import copies
-from zoo.remote.paths import is_page, is_remote, url_of
+from zoo.remote.paths import is_page, is_remote, masked, url_of
 from zoo.remote.store import Entry, Store
 
 MANIFEST = ".remote.json"
@@ -87,7 +87,7 @@ class _Copy:
     def __init__(self, url: str, index: int) -> None:
         if is_page(url):
             raise UsageError(
-                f"{Store(url).name} can only be read. Pass a run_directory of an object store, or a local one."
+                f"{masked(url)} can only be read. Pass a run_directory of an object store, or a local one."
             )
         self.store, self._index = Store(url), index
         name = storage.file_name(self.store.name)[-60:].lstrip("-.")
@@ -109,7 +109,8 @@ class _Copy:
 
     def close(self) -> None:
         with _lock:
-            _copies.pop(self.path, None)
+            if _copies.get(self.path) is self:
+                del _copies[self.path]
         self.lease.release()
         if self._index:
             storage.remove_tree(self.path)

@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 
 from zoo.errors import UsageError
-from zoo.remote.paths import is_page
+from zoo.remote.paths import is_page, masked, url_of
 from zoo.remote.store import Store
 
 _LAST = "saved_model.pb"
@@ -57,7 +57,7 @@ def published_version(version: Path, url: str) -> str:
         with contextlib.suppress(Exception):  # the connection may be gone; without saved_model.pb nothing is found
             store.delete([f"{number}/{name}" for name in (*reversed(done), _CLAIM)])
         if isinstance(error, UsageError):
-            raise UsageError(f"{error} Nothing was published.") from None
+            raise UsageError(f"{error} Nothing was published; the next try takes another number.") from None
         raise
     with contextlib.suppress(UsageError):
         store.delete([f"{number}/{_CLAIM}"])
@@ -65,6 +65,6 @@ def published_version(version: Path, url: str) -> str:
 
 
 def _store(url: str) -> Store:
-    if is_page(url):
-        raise UsageError(f"{Store(url).name} can only be read. Pass a folder of an object store, or a local one.")
+    if is_page(url := url_of(url)):
+        raise UsageError(f"{masked(url)} can only be read. Pass a folder of an object store, or a local one.")
     return Store(url)

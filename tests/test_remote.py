@@ -159,7 +159,7 @@ def test_versions_are_complete_or_not_there(place, tmp_path, faults):
     ) as error:
         remote.published_version(made, f"{place}/m")
     assert "secret" not in str(error.value) and "Signature" not in str(error.value) and error.value.__cause__ is None
-    assert sorted(Store(f"{place}/m").list()) == ["1/saved_model.pb", "1/variables/variables.index"]
+    assert sorted(Store(f"{place}/m").files()) == ["1/saved_model.pb", "1/variables/variables.index"]
     faults.clear()
     Store(f"{place}/m").write("2/.writing", b"another export, which was killed")
     assert remote.published_version(made, f"{place}/m") == f"{place}/m/3"
@@ -202,7 +202,7 @@ def test_another_machine_gets_the_newest_complete_checkpoint(place, tmp_path, mo
         write(path, **{"checkpoints__step-000000003__state.json": "{}"})
         shutil.rmtree(path / "checkpoints" / "step-000000001")
         remote.publish(path, final=True)
-    left = {name for name in Store(f"{place}/run").list() if "step-000000001" in name or name.startswith(".")}
+    left = {name for name in Store(f"{place}/run").files() if "step-000000001" in name or name.startswith(".")}
     assert not left, "what the run deletes is deleted, and no lease is left"
 
 
@@ -215,7 +215,7 @@ def test_folders_that_are_no_run_are_not_touched(place):
         remote.working_copy(f"{place}/data"),
     ):
         pass
-    assert list(Store(f"{place}/data").list()) == ["people.csv"]
+    assert list(Store(f"{place}/data").files()) == ["people.csv"]
 
 
 def test_two_trainers_in_one_remote_run(place, monkeypatch):
@@ -242,7 +242,7 @@ def test_a_run_is_kept_in_a_store(place, tmp_path, monkeypatch):
     result = zoo.run("mlp", "digits", config={**config, "epochs": 3}, run_directory=f"{place}/run", **options)
     losses = [[row["loss"] for row in history] for history in (result.history, whole.history)]
     assert losses[0] == losses[1] and len(losses[0]) == 3
-    kept = Store(f"{place}/run").list()
+    kept = Store(f"{place}/run").files()
     assert {"config.yaml", "history.csv", "model.keras", "evaluation.json", "lineage.json"} <= {*kept}
     model, *_ = zoo.open_run(f"{place}/run")
     np.testing.assert_array_equal(model.get_weights()[0], result.model.get_weights()[0])

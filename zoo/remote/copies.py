@@ -74,7 +74,7 @@ def fetched(path: str | os.PathLike[str], siblings: Sequence[str] = ()) -> Path:
         remember(place, url)
         return place
     store = Store(url)
-    files = store.list()
+    files = store.files()
     if not files:
         raise UsageError(f"{store.name} does not exist, or is empty. Correct the path.")
     place = _copied(store, list(files), files)

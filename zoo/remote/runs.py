@@ -117,7 +117,7 @@ class _Copy:
 
     def _download(self) -> None:
         """Makes the working copy equal to the run in the store, with its newest complete checkpoint alone."""
-        remote = self.store.list()
+        remote = self.store.files()
         found = {name: entry for name, entry in remote.items() if _is_of_run(name)}
         if found and "config.yaml" not in found:
             raise UsageError(

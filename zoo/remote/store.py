@@ -51,7 +51,7 @@ class Store:
         self.name = masked(self.url).rstrip("/")
         self._system, self._root = _connect(self.url, self.name)
 
-    def list(self, under: str = "") -> dict[str, Entry]:
+    def files(self, under: str = "") -> dict[str, Entry]:
         """Returns the files in a folder of the store by their names relative to the store; empty if there is none.
 
         Raises:
@@ -263,7 +263,7 @@ def _time(facts: dict[str, Any]) -> float:
                 value = datetime.fromisoformat(value.replace("Z", "+00:00"))
             except ValueError:
                 with contextlib.suppress(ValueError, TypeError):
-                    value = email.utils.parsedate_to_datetime(value)
+                    value = email.utils.parsedate_to_datetime(str(value))
         if isinstance(value, datetime):
             return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
     return 0.0

@@ -127,8 +127,9 @@ def train(
             agree(workers, {**settings, "examples": _examples(data, config)})
         directory = None
         if run_directory is not None and workers.chief:
+            local = open_parts.enter_context(remote.working_copy(run_directory))
             directory = RunDirectory(
-                open_parts.enter_context(remote.working_copy(run_directory)),
+                local or run_directory,
                 settings,
                 overwrite=overwrite,
                 interface=data.interface,

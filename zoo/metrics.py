@@ -112,6 +112,20 @@ class ContrastiveLoss(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class NegativeLogLikelihood(keras.losses.Loss):
+    """The negative of an output that is already the logarithm of the target's probability, (batch,). Targets are not read.
+
+    Example:
+        >>> NegativeLogLikelihood(reduction=None)([7, 2], [-0.5, -2.0]).numpy().tolist()
+        [0.5, 2.0]
+    """
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns one value per example."""
+        return -y_pred
+
+
+@keras.saving.register_keras_serializable("zoo")
 class SquaredError(keras.losses.Loss):
     """Mean squared error of every example, (batch,), for targets (batch,) or (batch, numbers).
 

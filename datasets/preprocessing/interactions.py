@@ -60,6 +60,8 @@ class InteractionPreprocessor:
 
     kind: ClassVar[str] = "interactions"
     padding: ClassVar[float] = 0
+    ranks: ClassVar[bool] = False
+    """Whether models learn which item a user chooses next, and no ratings."""
     user_ids: tuple[str, ...]
     item_ids: tuple[str, ...]
     titles: tuple[str, ...]
@@ -88,13 +90,13 @@ class InteractionPreprocessor:
         """
         columns = _columns(data)
         ratings = columns["rating"]
-        # Python's bytes, because NumPy's byte strings lose NULs at the end.
-        users, user_numbers = np.unique(columns["user_id"].astype(object), return_inverse=True)
-        items, item_numbers = np.unique(columns["item_id"].astype(object), return_inverse=True)
+        further = cls.further_ids(data)
+        users, user_numbers = _numbered(columns["user_id"], further.get("user_id", ()))
+        items, item_numbers = _numbered(columns["item_id"], further.get("item_id", ()))
         pairs = Interactions(user_numbers + 1, item_numbers + 1, columns.get("time"), len(users), len(items))
         titles = data.about.get("titles", {})
         names = {"user_id": _texts("user_id", users), "item_id": _texts("item_id", items)}
-        _check_sizes(data, users, items)
+        _check_sizes(data, users[np.unique(user_numbers)], items[np.unique(item_numbers)])
         preprocessor = cls(
             user_ids=names["user_id"],
             item_ids=names["item_id"],
@@ -111,6 +113,11 @@ class InteractionPreprocessor:
         }
         open_ = {name: value for name, value in found.items() if name in arguments and arguments[name] is None}
         return preprocessor, {"num_users": len(users), "num_items": len(items), **open_}
+
+    @classmethod
+    def further_ids(cls, data: RawData) -> Mapping[str, Sequence[bytes]]:
+        """Returns ids of users and items by key that are known although the training split does not have them."""
+        return {}
 
     @property
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
@@ -208,7 +215,7 @@ class InteractionPreprocessor:
 
     def interactions(self, split: Split) -> dict[str, np.ndarray | None]:
         """Returns the interactions of a raw split, see `numbered`."""
-        return self.numbered(_read(split.dataset()))
+        return self.numbered(read_interactions(split.dataset()))
 
     def numbered(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray | None]:
         """Returns columns of raw interactions as `user_ids` and `item_ids`, int64 (n,), 0 for unknown ones, and `times`,
@@ -284,6 +291,16 @@ class InteractionPreprocessor:
         return {**{field: list(getattr(self, field)) for field in fields}, "rated": self.rated}
 
 
+def _numbered(ids: np.ndarray, further: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the different ids of a column and further ones, sorted, and the place of each cell of the column in them."""
+    # Python's bytes, because NumPy's byte strings lose NULs at the end.
+    known, numbers = np.unique(
+        np.concatenate([ids.astype(object), object_array(further)]) if further else ids.astype(object),
+        return_inverse=True,
+    )
+    return known, numbers[: len(ids)]
+
+
 def _texts(name: str, ids: np.ndarray) -> tuple[str, ...]:
     """Ids as text. An id that cannot be a line of a file is an error."""
     texts = []
@@ -301,7 +318,7 @@ def _texts(name: str, ids: np.ndarray) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _read(dataset: tf.data.Dataset) -> dict[str, np.ndarray]:
+def read_interactions(dataset: tf.data.Dataset) -> dict[str, np.ndarray]:
     """Returns the columns of interactions, those that there are of user_id, item_id, rating and time."""
     spec = dataset.element_spec
     names = [name for name in ("user_id", "item_id", "rating", "time") if name in spec]
@@ -312,7 +329,7 @@ def _read(dataset: tf.data.Dataset) -> dict[str, np.ndarray]:
 
 def _columns(data: RawData) -> dict[str, np.ndarray]:
     """The columns of the training split, checked. Ratings are 1 where there are none."""
-    columns = _read(data.train)
+    columns = read_interactions(data.train)
     if not len(columns["user_id"]):
         raise UsageError(f"The training split of {data.name!r} holds no ratings. Choose another data set.")
     ratings = columns.setdefault("rating", np.ones(len(columns["user_id"]), np.float32))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from zoo.datasets.data import Data
-from zoo.datasets.sources import csv_series, csv_targets, table_rows
+from zoo.datasets.sources import csv_series, csv_targets, side_files, table_rows
 from zoo.datasets.sources.csv_files import Table
 from zoo.datasets.sources.csv_labels import classes_of, sequences_of, splits_of
 from zoo.datasets.sources.in_memory import Rows, check_images, texts
@@ -165,6 +165,7 @@ def _interactions(table: Table) -> Rows:
         about["rating_range"] = [float(ratings.min()), float(ratings.max())]
     if "title" in table:
         about["titles"] = dict(zip(items, table.text("title"), strict=True))
+    about |= side_files.read(table)
     parts, given = None, splits_of(table)
     if "time" in table:
         columns["time"] = table.times()
@@ -231,7 +232,14 @@ LAYOUTS = {
         _values_of("image", csv_targets.image_rows, "image_regression"),
         Layout("text_embedding", ("text", "text_pair"), rows=_paired_texts, repeats=True),
         Layout("translation", ("text", "translation"), rows=_translations),
-        Layout("recommendation", ("user_id", "item_id"), ("rating", "time", "title"), rows=_interactions, repeats=True),
+        Layout(
+            "recommendation",
+            ("user_id", "item_id"),
+            ("rating", "time", "title"),
+            rows=_interactions,
+            repeats=True,
+            options=tuple(side_files.OPTIONS),
+        ),
         Layout(
             "forecasting",
             ("forecast",),

@@ -33,6 +33,8 @@ def read_csv(
     validation: str | None = None,
     test: str | None = None,
     titles: str | None = None,
+    items: str | None = None,
+    users: str | None = None,
     kinds: Mapping[str, str] | None = None,
     leave_out: list[str] | None = None,
     keep: list[str] | None = None,
@@ -67,6 +69,9 @@ def read_csv(
         test: Another CSV file with the same columns, which is the test split.
         titles: For ratings, another CSV file with the columns item_id (named as in the first file) and title, from the folder
             of the first.
+        items: For interactions, another CSV file with a row for each item and a column with its id, named as in the first file,
+            from the folder of the first; its other columns are features, from which `two_tower` learns.
+        users: For interactions, a file with a row for each user.
         kinds: For a table of features, the kind of columns: number, category, yes_no or time (time_dmy or time_mdy, if
             01/02/2024 may be two days). By default the cells decide.
         leave_out: For a table of features, columns that are not used.
@@ -114,7 +119,7 @@ def read_csv(
     steps = {"window": window, "horizon": horizon, "season": season}
     options = {
         **{"kinds": kinds, "leave_out": leave_out, "keep": keep, "time": time, "group": group},
-        **{"scaling": scaling, "clip": clip, "min_count": min_count},
+        **{"scaling": scaling, "clip": clip, "min_count": min_count, "items": items, "users": users},
     }
     more: dict[str, Any] = {"skip_broken": skip_broken, "log_values": log_values, "files": files, "recorded": recorded}
     return read_table(frame, path, name, source, memory_limit, columns, steps, options=options, **more)

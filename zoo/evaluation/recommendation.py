@@ -24,23 +24,24 @@ if TYPE_CHECKING:
 
 
 def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) -> Report:
-    targets, predictions, _ = predict_split(model, data, split, batch_size)
-    scores = traced(get_spec(data.model).functions["scores"](model), autograph=False)
     preprocessor: Any = data.preprocessor
+    predictions = predict_split(model, data, split, batch_size)[1] if preprocessor.rated else {}
+    scores = traced(get_spec(data.model).functions["scores"](model), autograph=False)
 
     def table(users: Any) -> Any:
         numbers = tf.constant(users, tf.int32)
         return scores({"user_ids": numbers}, {"seen_items": preprocessor.seen(numbers)})["score"].numpy()
 
     def columns(name: str) -> dict[str, Any]:
-        batches = [(inputs, targets["rating"]) for inputs, targets, _ in data.batches(name, 65_536)]
-        ids = {key: joined([inputs[key].numpy() for inputs, _ in batches]) for key in ("user_ids", "item_ids")}
-        return {**ids, "ratings": joined([ratings.numpy() for _, ratings in batches])}
+        batches = [(inputs, targets.get("rating")) for inputs, targets, _ in data.batches(name, 65_536)]
+        found = {key: joined([inputs[key].numpy() for inputs, _ in batches]) for key in ("user_ids", "item_ids")}
+        ones = np.ones(len(found["user_ids"]), np.float32)
+        return {**found, "ratings": joined([part.numpy() for _, part in batches]) if preprocessor.rated else ones}
 
     held_out = columns(split)
     return ranking_report(
-        targets["rating"],
-        predictions["values"],
+        held_out["ratings"],
+        predictions.get("values", held_out["ratings"]),
         user_ids=held_out["user_ids"],
         item_ids=held_out["item_ids"],
         train=columns("train"),

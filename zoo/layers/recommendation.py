@@ -1,12 +1,16 @@
-"""Layers for recommenders: embeddings of known users and items, similar items, and the rating."""
+"""Layers for recommenders: embeddings of known users and items, similar items, the rating, and a ranking."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import layers, ops
+
+_TOP_K = 10
+"""Items of a ranking."""
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -132,3 +136,31 @@ class Rating(layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "mean": self.start, "rating_range": self.rating_range}
+
+
+def best_unseen(scores: Any, seen: Any) -> dict[str, Any]:
+    """Returns the ten best items, {"item_ids": int32 (batch, 10), best first; "score": float32 (batch, 10)}.
+
+    Ties go to the lower item number. If fewer than ten items are left, the rest is item 0 with score 0.
+
+    Args:
+        scores: float32 (batch, items), the first column for item 1.
+        seen: int32 (batch, n), numbers of items that are left out, and 0.
+
+    Example:
+        >>> best_unseen(tf.constant([[1.0, 3.0, 2.0]]), tf.constant([[2, 0]]))["item_ids"].numpy()[0, :3].tolist()
+        [3, 1, 0]
+    """
+    import tensorflow as tf
+
+    # Column 0 receives the padding of seen items, and is removed.
+    rows = tf.repeat(tf.range(tf.shape(seen)[0]), tf.shape(seen)[1])
+    places = tf.stack([rows, tf.reshape(seen, [-1])], axis=1)
+    order = tf.concat([tf.zeros_like(scores[:, :1]), scores], axis=1)
+    order = tf.tensor_scatter_nd_update(order, places, tf.fill(tf.shape(rows), -math.inf))[:, 1:]
+    k = min(_TOP_K, scores.shape[1])
+    best, places = tf.math.top_k(order, k)
+    there = best > -math.inf
+    missing = [[0, 0], [0, _TOP_K - k]]
+    items, score = tf.where(there, places + 1, 0), tf.where(there, best, 0.0)
+    return {"item_ids": tf.pad(items, missing), "score": tf.pad(score, missing)}

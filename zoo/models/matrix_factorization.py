@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
 
-TOP_K = 10
 _RATINGS_PER_USER = 10
 _DEVIATION = 0.1
 
@@ -89,26 +88,10 @@ def make_top_k(model: keras.Model) -> Function:
         >>> top_k({"user_ids": tf.constant([0])}, {"seen_items": tf.constant([[1, 3]])})["item_ids"].numpy()[0, :3].tolist()
         [2, 4, 5]
     """
-    import tensorflow as tf
+    from zoo.layers.recommendation import best_unseen
 
     score_all = make_scores(model)
-    num_items = model.get_layer("item_bias").count
-
-    def top_k(inputs: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-        seen, order = extras["seen_items"], score_all(inputs, extras)["score"]
-        # Column 0 receives the padding of seen items, and is removed.
-        rows = tf.repeat(tf.range(tf.shape(seen)[0]), tf.shape(seen)[1])
-        places = tf.stack([rows, tf.reshape(seen, [-1])], axis=1)
-        order = tf.concat([tf.zeros_like(order[:, :1]), order], axis=1)
-        order = tf.tensor_scatter_nd_update(order, places, tf.fill(tf.shape(rows), -math.inf))[:, 1:]
-        k = min(TOP_K, num_items)
-        best, places = tf.math.top_k(order, k)
-        there = best > -math.inf
-        missing = [[0, 0], [0, TOP_K - k]]
-        items, score = tf.where(there, places + 1, 0), tf.where(there, best, 0.0)
-        return {"item_ids": tf.pad(items, missing), "score": tf.pad(score, missing)}
-
-    return top_k
+    return lambda inputs, extras: best_unseen(score_all(inputs, extras)["score"], extras["seen_items"])
 
 
 def fit_ranking(model: keras.Model, data: Any) -> None:

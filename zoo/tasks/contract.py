@@ -143,6 +143,8 @@ class Signature:
             tokens. The golden examples do not hold them; verification compares what follows from them.
         continues: the signature whose outputs are the inputs of this one. Its own outputs have the same names, so that it can
             be called again with them. Verification calls both several times.
+        starting: prefixes of further raw inputs but those of `all_but`: their names depend on the data, such as one for each
+            feature of an item.
         parts_of: for such a signature, those whose `text` its own ones make, one after the other.
         generates: whether it writes a text token by token, so that requests of equal size may take very different times.
     """
@@ -152,6 +154,7 @@ class Signature:
     answers: Mapping[str, str]
     head: str = "predict"
     optional: tuple[str, ...] = ()
+    starting: tuple[str, ...] = ()
     all_but: tuple[str, ...] | None = None
     shown: Shown = Shown()
     named: Callable[[Any], Mapping[str, str]] = lambda preprocessor: {}
@@ -173,6 +176,10 @@ class Signature:
 
     def takes(self, known: Collection[str]) -> tuple[str, ...]:
         """Returns the names of its raw inputs, given the inputs that the preprocessor has."""
+        if self.starting:
+            apart = (*self.requests, *(self.all_but or ()))
+            further = (name for name in known if name.startswith(self.starting) and name not in apart)
+            return (*self.requests, *further)
         if self.all_but is not None:
             return tuple(name for name in known if name not in self.all_but)
         return (*self.requests, *(name for name in self.optional if name in known))
@@ -329,6 +336,8 @@ class Task:
         margins: serving: the output, (batch, steps), that says by how much each step of an answer was ahead of another one; 0
             after the end. Verification compares answers up to the first step that rounding may decide. Empty without one.
         data_of: data: other tasks whose data sets it can be trained on too.
+        suited: data: returns the task, from itself and a preprocessor, for preprocessors with other targets than the task's; None
+            if all have the same.
         with_quantiles: training: returns the task for the prediction of quantiles, from itself and their levels; None for a
             task without values.
     """
@@ -348,13 +357,15 @@ class Task:
     abstain: Callable[[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any], float], dict[str, Any]] | None = None
     margins: str = ""
     data_of: tuple[str, ...] = ()
+    suited: Callable[[Task, Any], Task] | None = None
     with_quantiles: Callable[[Task, tuple[float, ...]], Task] | None = None
 
     def for_targets(self, preprocessor: Any) -> Task:
-        """Returns the task for a preprocessor: with the signatures that it has, and the quantiles of its targets, if any."""
-        found = {name: part for name, part in self.signatures.items() if part.exists(preprocessor)}
-        score = self.score if self.score and self.score.signature in found else None
-        task = dataclasses.replace(self, signatures=found, score=score)
+        """Returns the task for a preprocessor: with its objective, the signatures that it has, and quantiles, if any."""
+        suited = self.suited(self, preprocessor) if self.suited is not None else self
+        found = {name: part for name, part in suited.signatures.items() if part.exists(preprocessor)}
+        score = suited.score if suited.score and suited.score.signature in found else None
+        task = dataclasses.replace(suited, signatures=found, score=score)
         levels = tuple(getattr(getattr(preprocessor, "targets", None), "quantiles", ()))
         return task.with_quantiles(task, levels) if task.with_quantiles and levels else task
 

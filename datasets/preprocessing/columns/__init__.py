@@ -6,9 +6,10 @@ All columns of one kind are computed together, so that a table of hundreds of co
 from zoo.datasets.preprocessing.columns.base import Columns, input_names
 from zoo.datasets.preprocessing.columns.categories import Categories
 from zoo.datasets.preprocessing.columns.dates import Moments
+from zoo.datasets.preprocessing.columns.lists import Lists
 from zoo.datasets.preprocessing.columns.numbers import NO, YES, Numbers, YesNo
 
-COLUMNS: dict[str, type[Columns]] = {cls.kind: cls for cls in (Numbers, YesNo, Moments, Categories)}
+COLUMNS: dict[str, type[Columns]] = {cls.kind: cls for cls in (Numbers, YesNo, Moments, Lists, Categories)}
 """The kinds of columns, in the order of their numbers."""
 
-__all__ = ["COLUMNS", "NO", "YES", "Categories", "Columns", "Moments", "Numbers", "YesNo", "input_names"]
+__all__ = ["COLUMNS", "NO", "YES", "Categories", "Columns", "Lists", "Moments", "Numbers", "YesNo", "input_names"]

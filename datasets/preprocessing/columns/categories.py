@@ -28,10 +28,12 @@ class Categories(Columns):
 
     Attributes:
         vocabularies: the known values of every column.
+        file: name of the file of all values in an export.
     """
 
     kind: ClassVar[str] = "category"
     vocabularies: tuple[tuple[str, ...], ...]
+    file: str = _FILE
     _file: Path | None = dataclasses.field(default=None, compare=False, repr=False)
     _tables: list[Any] = dataclasses.field(default_factory=list, compare=False, repr=False)
 
@@ -95,7 +97,7 @@ class Categories(Columns):
 
     def for_export(self, directory: Path) -> tuple[Categories, list[Any]]:
         """Writes all values to a file. The number of a line is that of the value, line 0 is an unknown value."""
-        file = directory / _FILE
+        file = directory / self.file
         file.write_text("".join(f"{line}\n" for line in ("unknown", *self._keys())), encoding="utf-8", newline="\n")
         served = dataclasses.replace(self, _file=file)
         return served, [served._table()]
@@ -104,6 +106,6 @@ class Categories(Columns):
     def limits(self) -> tuple[str, ...]:
         """How unknown values are treated."""
         return (
-            f"Of {', '.join(self.names)}, the values in `assets/{_FILE}` are known, byte by byte without blanks around them. "
+            f"Of {', '.join(self.names)}, the values in `assets/{self.file}` are known, byte by byte without blanks around them. "
             "Others are unknown, which the model treats as no information.",
         )

@@ -81,6 +81,8 @@ def load(
     header: bool | None = None,
     skip_broken: bool | None = None,
     titles: str | None = None,
+    items: str | None = None,
+    users: str | None = None,
     log_values: bool | None = None,
     kinds: dict[str, str] | None = None,
     leave_out: list[str] | None = None,
@@ -142,6 +144,9 @@ def load(
         header: Whether the first line of a CSV file names the columns. False needs numbers from 0 as columns.
         skip_broken: Whether to leave out image files that cannot be read, and to print their names.
         titles: For ratings in a CSV file: another CSV file in its folder, with the columns item_id and title.
+        items: For interactions in a CSV file: another one in its folder, with the column item_id and features of each item,
+            such as genre and year, from which the model `two_tower` learns.
+        users: The same for users, with the column user_id.
         log_values: Whether a regression learns log(1 + value), for values such as prices, whose errors are relative.
         kinds: For a table of features, the kind of columns: number, category, yes_no or time (time_dmy or time_mdy, if
             01/02/2024 may be two days). Null lets the cells decide.
@@ -200,6 +205,7 @@ def load(
         options={
             **{"columns": columns, "window": window, "horizon": horizon, "season": season},
             **{"header": header, "skip_broken": skip_broken, "titles": titles, "log_values": log_values},
+            **{"items": items, "users": users},
             **{"kinds": kinds, "leave_out": leave_out, "keep": keep, "time": time, "group": group},
             **{"scaling": scaling, "clip": clip, "min_count": min_count},
             **{"encoding": encoding, "decimal": decimal, "thousands": thousands, "missing": missing, "units": units},

@@ -90,6 +90,11 @@ class Prepared:
         """What compares the examples of a batch with each other, so that a batch must not be divided; usually nothing."""
         return (f"the loss of {self.task.name}",) if self.objective.paired is not None else ()
 
+    @property
+    def overlap(self) -> int:
+        """The number of neighbouring training examples that may share elements of their targets."""
+        return self.data.splits["train"].overlap
+
     def is_built(self, model: keras.Model) -> bool:
         """Returns whether a model is one that `build` made."""
         return registry.is_built_as(model, self.model, self.arguments)

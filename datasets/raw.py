@@ -30,12 +30,14 @@ class Feature:
 class Split:
     """A raw split: `dataset()` returns a `tf.data.Dataset` of example dicts in a fixed order.
 
-    If examples are costly to read, `content()` returns data that determines them, such as the bytes of image files.
+    If examples are costly to read, `content()` returns data that determines them, such as the bytes of image files. `overlap`
+    is the number of neighbouring examples that may share elements of their targets, as windows of a series do.
     """
 
     dataset: Callable[[], tf.data.Dataset]
     num_examples: int
     content: Callable[[], tf.data.Dataset] | None = None
+    overlap: int = 1
 
     def column(self, key: str) -> tf.data.Dataset:
         """Returns one key of all examples, in their order, without reading what is costly if that is possible.

@@ -128,8 +128,8 @@ class SideFeaturePreprocessor(InteractionPreprocessor):
         )
 
     def encode(self, examples: Mapping[str, tf.Tensor]) -> Batch:
-        """Turns a raw batch into the model's inputs, the target `item`, int32 (batch,), and its weights, 0 for an item that the
-        training split does not have.
+        """Turns a raw batch into the model's inputs, the target `item`, int32 (batch,), and its weights, 0 for an item that
+        the training split does not have.
 
         The history of a training example holds the items that the user chose before; without times, all others of the user.
         Other examples have the whole history of the training split, and the period of now.
@@ -167,8 +167,9 @@ class SideFeaturePreprocessor(InteractionPreprocessor):
     def serve(self, requests: Mapping[str, tf.Tensor]) -> tuple[Tensors, Tensors]:
         """Turns requests into model inputs and side tensors.
 
-        As in the base for `user_id` or `history`. With features of a user, these too, such as {"user_numbers"}. With `item_id`
-        and without a user, for the vector of an item: {"item_ids"}, 0 for a new one, and {"item_numbers"} and the like.
+        As in the base for `user_id` or `history`. With features of a user, these too, such as {"user_numbers"}. With
+        `item_id` and without a user, for the vector of an item: {"item_ids"}, 0 for a new one, and its features, such as
+        {"item_numbers"}.
         """
         given = {
             of: table.serve(requests)

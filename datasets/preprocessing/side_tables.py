@@ -49,7 +49,11 @@ class SideTable:
 
     @classmethod
     def fit(
-        cls, of: str, kinds: Mapping[str, str], columns: Mapping[str, np.ndarray], orders: Mapping[str, str] | None = None
+        cls,
+        of: str,
+        kinds: Mapping[str, str],
+        columns: Mapping[str, np.ndarray],
+        orders: Mapping[str, str] | None = None,
     ) -> SideTable:
         """Fits the columns to the raw values of all known users or items.
 

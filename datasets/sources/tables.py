@@ -69,8 +69,8 @@ def read_csv(
         test: Another CSV file with the same columns, which is the test split.
         titles: For ratings, another CSV file with the columns item_id (named as in the first file) and title, from the folder
             of the first.
-        items: For interactions, another CSV file with a row for each item and a column with its id, named as in the first file,
-            from the folder of the first; its other columns are features, from which `two_tower` learns.
+        items: For interactions, another CSV file from the folder of the first, with a row for each item. It has a column with
+            its id, named as in the first file; its other columns are features, from which `two_tower` learns.
         users: For interactions, a file with a row for each user.
         kinds: For a table of features, the kind of columns: number, category, yes_no or time (time_dmy or time_mdy, if
             01/02/2024 may be two days). By default the cells decide.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -72,7 +73,10 @@ def window_splits(
         if known is not None:
             held["known"] = tf.constant(known, tf.float32)
     return {
-        role: _split_of(held, _merged(starts) if role == "train" else np.concatenate(starts), window, horizon)
+        role: dataclasses.replace(
+            _split_of(held, _merged(starts) if role == "train" else np.concatenate(starts), window, horizon),
+            overlap=_overlap(starts, horizon) if role == "train" else horizon,
+        )
         for role, starts in found.items()
     }
 
@@ -122,6 +126,13 @@ def _merged(starts: list[np.ndarray]) -> np.ndarray:
     """Returns the windows of several series in the order of time, so that the last ones are the latest of each series."""
     places = np.concatenate([np.linspace(0, 1, len(part)) for part in starts])
     return np.concatenate(starts)[np.argsort(places, kind="stable")]
+
+
+def _overlap(starts: list[np.ndarray], horizon: int) -> int:
+    """Returns how many windows of `_merged` lie between two windows of one series that share no step of their forecasts, at
+    most: the shortest series passes its horizon last."""
+    shares = [min(1.0, horizon / max(1, len(part) - 1)) for part in starts]
+    return int(np.ceil(max(shares) * sum(map(len, starts)))) + len(starts) if len(starts) > 1 else horizon
 
 
 def useful_lags(lags: Mapping[str, int], window: int, horizon: int) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +115,10 @@ def _shared_score(first: Side, second: Side) -> Score:
             f"{first.name} predicts {', '.join(first.value_names)}; {second.name} predicts {', '.join(second.value_names)}. "
             "Pass two models of the same values."
         )
-    return task.score
+    if task.objective.quantiles == other.objective.quantiles or other.score is None:
+        return task.score
+    # The quantiles are different ones, so only the values are compared.
+    return dataclasses.replace(task.score, further=tuple(p for p in task.score.further if p in other.score.further))
 
 
 def _block(prepared: Prepared, target_shape: tuple[int, ...]) -> int:

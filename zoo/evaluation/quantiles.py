@@ -13,7 +13,7 @@ from zoo.display import interval_text, number_text
 from zoo.errors import UsageError
 from zoo.evaluation.intervals import mean, with_interval
 from zoo.evaluation.reports import Figure
-from zoo.tasks.quantiles import percent
+from zoo.tasks.quantiles import percent, pinball, widest
 
 Array = NDArray[np.float64]
 KEYS = ("pinball", "coverage", "interval_width")
@@ -43,36 +43,6 @@ def checked(quantiles: ArrayLike, levels: Sequence[float], shape: tuple[int, ...
     if not np.isfinite(found[weight > 0]).all():
         raise UsageError("quantiles hold NaN or infinity. Look for the first epoch whose loss is not finite.")
     return found
-
-
-def pinball(true: Array, quantiles: Array, levels: Sequence[float]) -> Array:
-    """Returns the pinball loss of every example and level, (n, levels).
-
-    Args:
-        true: the actual values, (n,).
-        quantiles: (n, levels).
-        levels: between 0 and 1.
-
-    Example:
-        >>> pinball(np.array([2.0]), np.array([[1.0, 3.0]]), [0.1, 0.9]).round(3).tolist()
-        [[0.1, 0.1]]
-    """
-    gap = true[:, np.newaxis] - quantiles
-    return np.maximum(np.multiply(levels, gap), (np.array(levels) - 1) * gap)
-
-
-def widest(levels: Sequence[float]) -> tuple[int, int] | None:
-    """Returns the places of the levels of the widest symmetric interval, such as 0.1 and 0.9; None without one.
-
-    Example:
-        >>> widest([0.05, 0.1, 0.5, 0.9])
-        (1, 3)
-    """
-    for low, level in enumerate(levels):
-        for high in range(len(levels) - 1, low, -1):
-            if abs(level + levels[high] - 1) < 1e-9:
-                return low, high
-    return None
 
 
 def figures(true: Array, quantiles: Array, weight: Array, train: Array, levels: Sequence[float]) -> dict[str, Any]:

@@ -127,9 +127,9 @@ class TwoTowers(layers.Layer):
 
     The score of an item is the product of its vector with that of the user, plus a learned multiple of the logarithm of its
     popularity at that time. The probability is the softmax of the scores over all items of the training split without those
-    of the history. Many items are sampled in training: `sampled` of them for each batch, in proportion to how many users chose
-    them, and the logarithm of the expected number of draws is subtracted from their scores, so that popular items, which are
-    drawn often, are not pushed down.
+    of the history. Of many items, `sampled` are drawn for each batch in training, in proportion to their popularity. The
+    logarithm of the expected number of draws is subtracted from their scores, so that popular items, which are drawn often,
+    are not pushed down.
 
     Inputs: `user_ids` int32 (batch,), `item_ids` int32 (batch,), `history` int32 (batch, n), numbers of items, the latest
     first, 0 for none, and `periods` int32 (batch,), the number of a period of the training split, 0 for now.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -58,17 +59,20 @@ def solve(
     inputs: Mapping[str, np.ndarray],
     targets: Mapping[str, np.ndarray],
     levels: Sequence[float] = (),
+    overlap: int = 1,
 ) -> None:
     """Sets the weights of the linear map by ridge regression, and those behind the dense network to 0.
 
     The penalty has the smallest mean absolute error on the last fifth of the windows; the map is then fitted to all. A
-    quantile of a step is its forecast plus that quantile of the errors on the last fifth.
+    quantile of a step is its forecast plus that quantile of the errors on the last fifth. Windows that share forecast steps
+    with these are not fitted while the penalty is chosen.
 
     Args:
         model: a model of `build_nlinear_model`.
         inputs: the training windows in the order of time, a dict with `series`, float32 (windows, steps, channels), and
             perhaps `known`, (windows, horizon, features).
         targets: a dict with `forecast`, float32 (windows, horizon).
+        overlap: the number of neighbouring windows that may share forecast steps: of several series more than the horizon.
         levels: levels of the quantiles of each step, which follow the forecasts in the model's output.
 
     Example:
@@ -89,7 +93,8 @@ def solve(
     x, y = np.concatenate([np.asarray(part) for part in parts]), np.asarray(target, np.float64)[rows]
     held = max(1, int(_HELD * len(x)))
     # Windows that share forecast steps with the held-out ones are left out.
-    kept = max(1, len(x) - held - y.shape[1])
+    gap = max(y.shape[1], math.ceil(overlap * len(rows) / len(target)))
+    kept = max(1, len(x) - held - gap)
     errors = [y[-held:] - x[-held:] @ kernel - bias for kernel, bias in _ridge(x[:kept], y[:kept], _ALPHAS)]
     best = int(np.argmin([np.abs(error).mean() for error in errors]))
     ((kernel, bias),) = _ridge(x, y, _ALPHAS[[best]])

@@ -189,9 +189,7 @@ def popularities(train: item_neighbors.Interactions, starts: Sequence[float], ha
     for place, end in enumerate(ends):
         stop = len(times) if place == len(starts) else int(np.searchsorted(times, end))
         recent *= np.exp2(-rate * (end - now))
-        recent += np.bincount(
-            items[begin:stop], np.exp2(-rate * (end - times[begin:stop])), minlength=train.shape[1]
-        )
+        recent += np.bincount(items[begin:stop], np.exp2(-rate * (end - times[begin:stop])), minlength=train.shape[1])
         past += np.bincount(items[begin:stop], minlength=train.shape[1])
         shares = [part / max(part.sum(), 1e-30) for part in (recent, past)]
         mixed = _RECENT * shares[0] + _PAST * shares[1] + (1 - _RECENT - _PAST) / train.shape[1]
@@ -213,7 +211,11 @@ def _options(situation: Situation) -> dict[str, Any]:
         *("num_users", "num_items", "num_periods"),
         *("user_numbers", "user_categories", "item_numbers", "item_categories"),
     ),
-    search_space={"config.learning_rate": "1e-4:1e-2:log", "model.embedding_dim": "32,64,128", "model.id_dropout": "0:0.5"},
+    search_space={
+        "config.learning_rate": "1e-4:1e-2:log",
+        "model.embedding_dim": "32,64,128",
+        "model.id_dropout": "0:0.5",
+    },
     tiny={"num_users": 7, "num_items": 6, "embedding_dim": 4},
     # (1,000 users + 2 x 500 items) x (64 + the mark of the training split), 50 places, an offset of 64, 500 popularities and
     # a factor.
@@ -239,7 +241,7 @@ def build_two_tower_model(
     item_numbers: int = 0,
     item_categories: Sequence[int] = (),
 ) -> keras.Model:
-    """Items ranked by the product of two vectors: a user's, from id, features and history, and an item's, from id and features.
+    """Items ranked by the product of a user's vector, from id, features and history, and an item's, from id and features.
 
     Use it for clicks, purchases or ratings with features of users or items: new items and users have vectors from their
     features. It learns which item a user chooses next, by a softmax over all items of the training split, or over sampled
@@ -279,7 +281,9 @@ def build_two_tower_model(
     blocks.check_positive(num_users=num_users, num_items=num_items, embedding_dim=embedding_dim)
     blocks.check_positive(history_length=history_length, **{"hidden_units": u for u in hidden_units if u < 1})
     if not 0 <= id_dropout < 1:
-        raise UsageError(f"id_dropout is {id_dropout!r}; expected a share of at least 0 and below 1. Pass id_dropout=0.2.")
+        raise UsageError(
+            f"id_dropout is {id_dropout!r}; expected a share of at least 0 and below 1. Pass id_dropout=0.2."
+        )
     if sampled_items is None:
         sampled_items = 0 if num_items <= _MOST_ITEMS else _SAMPLED
     if isinstance(sampled_items, bool) or not isinstance(sampled_items, int) or sampled_items < 0:

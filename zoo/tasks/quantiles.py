@@ -6,13 +6,14 @@ A model of V values and Q quantiles has one output of V x (1 + Q) columns: the v
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo.errors import UsageError
+from zoo.scores import FurtherScore, Sums
 from zoo.tasks.contract import Measure, Task, Term
 
 if TYPE_CHECKING:
@@ -69,6 +70,75 @@ def split_columns(output: tf.Tensor, levels: Levels) -> tuple[tf.Tensor, tf.Tens
     return output[:, :count], tf.sort(rest, axis=-1)
 
 
+def pinball(true: Any, quantiles: Any, levels: Sequence[float]) -> Any:
+    """Returns the pinball loss of every example and level, (n, levels).
+
+    Args:
+        true: the actual values, (n,).
+        quantiles: (n, levels).
+        levels: between 0 and 1.
+
+    Example:
+        >>> pinball(np.array([2.0]), np.array([[1.0, 3.0]]), [0.1, 0.9]).round(3).tolist()
+        [[0.1, 0.1]]
+    """
+    gap = true[:, np.newaxis] - quantiles
+    return np.maximum(np.multiply(levels, gap), (np.array(levels) - 1) * gap)
+
+
+def widest(levels: Sequence[float]) -> tuple[int, int] | None:
+    """Returns the places of the levels of the widest symmetric interval, such as 0.1 and 0.9; None without one.
+
+    Example:
+        >>> widest([0.05, 0.1, 0.5, 0.9])
+        (1, 3)
+    """
+    for low, level in enumerate(levels):
+        for high in range(len(levels) - 1, low, -1):
+            if abs(level + levels[high] - 1) < 1e-9:
+                return low, high
+    return None
+
+
+def quantile_scores(levels: Levels) -> tuple[FurtherScore, ...]:
+    """Returns the scores of quantiles for comparisons of two models: the mean pinball loss over values and levels; and, for
+    the widest symmetric interval, the share of the values inside and the mean width.
+
+    Of several values, whose units differ, the loss and the width are divided by the standard deviation of the value.
+    """
+
+    def columns(answers: Mapping[str, Any], targets: Any, names: Sequence[str]) -> tuple[Any, Any, Any]:
+        true = np.asarray(targets, np.float64).reshape(len(targets), -1)
+        held = []
+        for level in levels:
+            ending = quantile_name("", level)
+            keys = [f"{name}{ending}" for name in names if f"{name}{ending}" in answers]
+            keys = keys or [key for key in answers if key.endswith(ending)]
+            parts = [np.asarray(answers[key], np.float64).reshape(len(true), -1) for key in keys]
+            held.append(np.concatenate(parts, axis=1))
+        scale = np.maximum(true.std(axis=0), np.finfo(np.float32).tiny) if len(names) > 1 else 1.0
+        return true, np.stack(held, axis=-1), scale
+
+    def losses(answers: Mapping[str, Any], targets: Any, names: Sequence[str]) -> Sums:
+        true, found, scale = columns(answers, targets, names)
+        each = pinball(true.ravel(), found.reshape(-1, len(levels)), levels).mean(axis=1).reshape(true.shape) / scale
+        return each.sum(axis=1), np.full(len(true), float(true.shape[1]))
+
+    def inside(answers: Mapping[str, Any], targets: Any, names: Sequence[str]) -> Sums:
+        true, found, _ = columns(answers, targets, names)
+        low, high = (found[..., end] for end in ends or (0, 0))
+        return ((low <= true) & (true <= high)).sum(axis=1).astype(float), np.full(len(true), float(true.shape[1]))
+
+    def widths(answers: Mapping[str, Any], targets: Any, names: Sequence[str]) -> Sums:
+        true, found, scale = columns(answers, targets, names)
+        low, high = (found[..., end] for end in ends or (0, 0))
+        return ((high - low) / scale).sum(axis=1), np.full(len(true), float(true.shape[1]))
+
+    ends = widest(levels)
+    of_interval = (FurtherScore("coverage", inside, higher_is_better=True), FurtherScore("interval_width", widths))
+    return FurtherScore("pinball", losses), *(of_interval if ends else ())
+
+
 def decided_shifts(true: Any, quantiles: Any, levels: Levels) -> list[list[float]]:
     """Returns what is added to the quantiles of each value and level, so that the right share of values is below them.
 
@@ -115,8 +185,8 @@ def with_quantiles(task: Task, levels: Levels, power: int = 2) -> Task:
     """Returns a task of values for the prediction of their quantiles, too.
 
     The loss of an example is its squared or absolute error, plus the mean pinball loss over the levels. The metrics and the
-    score are those of the values. The prediction has `values`, (batch, values), and `quantiles`, (batch, values, levels).
-    The shifts of the quantiles are decided on the validation split, see `decided_shifts`.
+    score are those of the values; comparisons of two models also have `quantile_scores`. The prediction has `values`,
+    (batch, values), and `quantiles`, (batch, values, levels). The shifts of the quantiles are decided on the validation split, see `decided_shifts`.
 
     Args:
         task: a task with one target of numbers, (batch, values), and models with one output.
@@ -157,4 +227,5 @@ def with_quantiles(task: Task, levels: Levels, power: int = 2) -> Task:
         metrics=tuple(map(measured, task.objective.metrics)),
         quantiles=levels,
     )
-    return dataclasses.replace(task, objective=objective, prediction=prediction, decide=decide)
+    score = task.score and dataclasses.replace(task.score, further=(*task.score.further, *quantile_scores(levels)))
+    return dataclasses.replace(task, objective=objective, prediction=prediction, decide=decide, score=score)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
@@ -22,7 +23,7 @@ _ROUNDING = 1e-5
 
 
 def closed_form_of(
-    model: keras.Model, option: str = "closed_form", levels: Sequence[float] = ()
+    model: keras.Model, option: str = "closed_form", levels: Sequence[float] = (), overlap: int = 1
 ) -> Callable[..., None]:
     """Returns the function that solves for a model's weights at once, which an option needs.
 
@@ -30,6 +31,7 @@ def closed_form_of(
         model: the model.
         option: the name of the option, for messages.
         levels: the levels of the quantiles that the model predicts.
+        overlap: the number of neighbouring training examples that may share elements of their targets.
 
     Raises:
         UsageError: the model has none, or none for quantiles.
@@ -37,6 +39,8 @@ def closed_form_of(
     build = describe_build(model)
     spec = get_spec(build["name"]) if build else None
     solve = spec.closed_form if spec else None
+    if solve is not None and "overlap" in inspect.signature(solve).parameters:
+        solve = functools.partial(solve, overlap=overlap)
     if solve is not None and levels:
         if not (spec and spec.solves_quantiles):
             raise UsageError(

@@ -106,6 +106,6 @@ class Categories(Columns):
     def limits(self) -> tuple[str, ...]:
         """How unknown values are treated."""
         return (
-            f"Of {', '.join(self.names)}, the values in `assets/{self.file}` are known, byte by byte without blanks around them. "
-            "Others are unknown, which the model treats as no information.",
+            f"Of {', '.join(self.names)}, the values in `assets/{self.file}` are known, byte by byte without blanks around "
+            "them. Others are unknown, which the model treats as no information.",
         )

@@ -53,8 +53,11 @@ class Lists(Columns):
 
     def request(self, place: int) -> Request:
         """string; the description has the most frequent categories."""
-        shown = ", ".join(part[:40] for part in self.vocabularies[place][:6])
-        text = f'any of {shown}, ... ({len(self.vocabularies[place]):,} values), separated by "{SEPARATOR}"; others are ignored'
+        known = self.vocabularies[place]
+        shown = ", ".join(part[:40] for part in known[:6]) + (
+            f", ... ({len(known):,} values)" if len(known) > 6 else ""
+        )
+        text = f'any of {shown}, separated by "{SEPARATOR}"; others are ignored'
         return self._request(place, "string", text)
 
     def raw(self, requests: Tensors) -> tf.Tensor:
@@ -114,7 +117,8 @@ class Lists(Columns):
 
 
 def is_list(cells: Sequence[str]) -> bool:
-    """Whether cells hold several categories each: some have the separator, and their parts are fewer than the different cells.
+    """Whether cells hold several categories each: some have the separator, and all have fewer different parts than there are
+    different cells.
 
     Example:
         >>> is_list(["Comedy|Drama", "Drama", "Comedy", "Drama|Horror", "Horror|Comedy"])

@@ -66,7 +66,8 @@ class Computation:
                 "one device with accumulation_steps=1, or let it give one number for each example."
             )
         option = "closed_form" if config.closed_form else "head_first" if config.head_first else ""
-        self._closed_form = closed_form_of(model, option, data.objective.quantiles) if option else None
+        overlap = getattr(data, "overlap", 1)
+        self._closed_form = closed_form_of(model, option, data.objective.quantiles, overlap) if option else None
         self.steps = math.ceil(data.num_examples("train") / config.batch_size)
         if not self.steps:
             raise UsageError("The train split is empty. Choose another data set or split.")

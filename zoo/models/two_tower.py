@@ -225,6 +225,7 @@ def _options(situation: Situation) -> dict[str, Any]:
         **{"user_vectors": make_user_vectors, "item_vectors": make_item_vectors},
     },
     adapt=fit_towers,
+    jit_compile=True,
     recommended_options=_options,
 )
 def build_two_tower_model(
@@ -247,9 +248,9 @@ def build_two_tower_model(
     features. It learns which item a user chooses next, by a softmax over all items of the training split, or over sampled
     items with a correction for their popularity. Ratings do not count. The vectors can be put into a vector index.
 
-    Inputs: `user_ids` and `item_ids`, int32 (batch,), numbers from 1, 0 for unknown ones; `history`, int32 (batch, n), numbers
-    of the items chosen before, the latest first, 0 for none; `periods`, int32 (batch,), the number of the period of the
-    training split, 0 for now. Output `log_probability`: float32 (batch,), that the item is chosen next.
+    Inputs: `user_ids` and `item_ids`, int32 (batch,), numbers from 1, 0 for unknown ones; `history`, int32 (batch, n), the
+    numbers of the items chosen before, the latest first, 0 for none; `periods`, int32 (batch,), the number of the period of
+    the training split, 0 for now. Output `log_probability`: float32 (batch,), that the item is chosen next.
 
     Args:
         num_users: Number of known users.
@@ -279,7 +280,8 @@ def build_two_tower_model(
     from zoo.layers.towers import TwoTowers
 
     blocks.check_positive(num_users=num_users, num_items=num_items, embedding_dim=embedding_dim)
-    blocks.check_positive(history_length=history_length, **{"hidden_units": u for u in hidden_units if u < 1})
+    blocks.check_positive(history_length=history_length)
+    blocks.check_each_positive(hidden_units=hidden_units)
     if not 0 <= id_dropout < 1:
         raise UsageError(
             f"id_dropout is {id_dropout!r}; expected a share of at least 0 and below 1. Pass id_dropout=0.2."

@@ -336,8 +336,8 @@ class Task:
         margins: serving: the output, (batch, steps), that says by how much each step of an answer was ahead of another one; 0
             after the end. Verification compares answers up to the first step that rounding may decide. Empty without one.
         data_of: data: other tasks whose data sets it can be trained on too.
-        suited: data: returns the task, from itself and a preprocessor, for preprocessors with other targets than the task's; None
-            if all have the same.
+        suited: data: returns the task, from itself and a preprocessor, for preprocessors with other targets than the task's;
+            None if all have the same.
         with_quantiles: training: returns the task for the prediction of quantiles, from itself and their levels; None for a
             task without values.
     """

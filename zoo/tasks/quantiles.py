@@ -186,7 +186,8 @@ def with_quantiles(task: Task, levels: Levels, power: int = 2) -> Task:
 
     The loss of an example is its squared or absolute error, plus the mean pinball loss over the levels. The metrics and the
     score are those of the values; comparisons of two models also have `quantile_scores`. The prediction has `values`,
-    (batch, values), and `quantiles`, (batch, values, levels). The shifts of the quantiles are decided on the validation split, see `decided_shifts`.
+    (batch, values), and `quantiles`, (batch, values, levels). The shifts of the quantiles are decided on the validation
+    split, see `decided_shifts`.
 
     Args:
         task: a task with one target of numbers, (batch, values), and models with one output.

@@ -216,7 +216,7 @@ def _options(situation: Situation) -> dict[str, Any]:
         "model.embedding_dim": "32,64,128",
         "model.id_dropout": "0:0.5",
     },
-    tiny={"num_users": 7, "num_items": 6, "embedding_dim": 4},
+    tiny={"num_users": 7, "num_items": 6, "embedding_dim": 4, "num_periods": 6},
     # (1,000 users + 2 x 500 items) x (64 + the mark of the training split), 50 places, an offset of 64, 500 popularities and
     # a factor.
     golden=(({"num_users": 1_000, "num_items": 500}, 2_000 * 65 + 50 + 64 + 500 + 1),),

@@ -106,7 +106,7 @@ def test_popularity_counts_the_interactions_before_each_period():
     found = np.exp(two_tower.popularities(train, [0.0, 20.0, 35.0], half_life=0.25))
 
     def expected(end, stop):
-        weight = {i: 0.0 for i in range(1, 5)}
+        weight = dict.fromkeys(range(1, 5), 0.0)
         count = dict(weight)
         for item, time in zip(items, times, strict=True):
             if time < stop:

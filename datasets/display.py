@@ -99,6 +99,11 @@ def describe_splits(data: RawData) -> str:
     if names := data.about.get("value_names"):
         what = "Logarithms of values" if data.about.get("log_values") else "Values"
         lines.append(f"{what}: {', '.join(printable(name) for name in names)}.")
+    for of in ("users", "items"):
+        if features := data.about.get(of):
+            held = ", ".join(f"{printable(name)} ({kind})" for name, kind in features["kinds"].items()) or "none"
+            apart = "".join(f"; not {printable(name)}: {why}" for name, why in features["left_out"].items())
+            lines.append(f"Features of {of}: {held}{apart}.")
     if naive := data.about.get("naive"):
         lines.append(f"Forecasts are compared with {' and '.join(naive)}.")
     return "\n".join(lines)

@@ -172,7 +172,8 @@ def count_classes(
 def note_on_lacking(
     counts: Mapping[str, Sequence[int]], class_names: Sequence[str], given: Collection[str]
 ) -> list[str]:
-    """Returns a sentence if frequent classes have no example in a split that was cut from train.
+    """Returns a sentence if frequent classes have no example in a split that was cut from train, and one if rare classes
+    have none.
 
     Args:
         counts: the number of examples of each class, by split.
@@ -183,15 +184,26 @@ def note_on_lacking(
         >>> note_on_lacking({"train": [12, 40], "validation": [0, 5], "test": [1, 5]}, ["hello", "bye"], ())[0][:58]
         "Frequent classes without an example: 'hello' (12 in train,"
     """
-    found = []
+    frequent, rare = [], []
     for number, label in enumerate(class_names):
         roles = [role for role in counts if role not in given and not counts[role][number]]
-        if roles and counts["train"][number] >= _FREQUENT and label != _OUT_OF_SCOPE.get():
-            found.append(f"{printable(label)!r} ({counts['train'][number]:,} in train, none in {' or '.join(roles)})")
-    if not found:
-        return []
+        if roles and "train" not in roles and label != _OUT_OF_SCOPE.get():
+            count = counts["train"][number]
+            found = frequent if count >= _FREQUENT else rare
+            found.append(f"{printable(label)!r} ({count:,} in train, none in {' or '.join(roles)})")
+    notes = []
+    if frequent:
+        notes.append(
+            f"Frequent classes without an example: {_first(frequent)}. Equal examples stay in one split: add examples that "
+            "differ, or give a validation and a test split."
+        )
+    if rare:
+        notes.append(
+            f"Classes that are too rare to be measured: {_first(rare)}. Add examples of them, or leave these classes out."
+        )
+    return notes
+
+
+def _first(found: Sequence[str]) -> str:
     more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
-    return [
-        f"Frequent classes without an example: {', '.join(found[:_MOST_NAMED])}{more}. Equal examples stay in one split: add "
-        "examples that differ, or give a validation and a test split."
-    ]
+    return f"{', '.join(found[:_MOST_NAMED])}{more}"

@@ -232,3 +232,17 @@ def test_requests_may_have_several_series(tmp_path):
     ]
     path.write_text("shop,sold\na,1\na,2\n")
     assert read_several(path, columns) is None
+
+
+@pytest.mark.parametrize("sizes", [{"a": 90}, {"a": 90, "b": 90, "c": 90}, {"a": 60, "b": 200, "c": 90}])
+def test_windows_that_are_farther_apart_than_the_overlap_share_no_step(sizes):
+    """Steps count up through all series, so that equal numbers are equal steps."""
+    horizon = 5
+    values = np.arange(sum(sizes.values()), dtype=np.float32)[:, np.newaxis]
+    train = window_splits("made", values, 4, horizon, parts=sizes if len(sizes) > 1 else None)["train"]
+    steps = [{*example["forecast"].tolist()} for example in train.dataset().as_numpy_iterator()]
+    for place in range(len(steps) - train.overlap):
+        later = steps[place + train.overlap :]
+        assert not any(steps[place] & other for other in later)
+    shared = [any(steps[i] & steps[i + gap] for i in range(len(steps) - gap)) for gap in range(1, train.overlap)]
+    assert not any(shared[horizon - 1 :]) if len(sizes) == 1 else any(shared[horizon:])

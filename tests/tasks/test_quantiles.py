@@ -19,7 +19,7 @@ from zoo.datasets.preprocessing.targets import Targets
 from zoo.export import live, metadata
 from zoo.metrics import QuantileLoss
 from zoo.predictions import predict_split
-from zoo.tasks.quantiles import decided_shifts, quantile_name, split_columns
+from zoo.tasks.quantiles import decided_shifts, quantile_name, quantile_scores, split_columns
 from zoo.training.objective import ModelObjective, members_apart
 from zoo.training.run_checks import closed_form_of
 
@@ -380,3 +380,29 @@ def test_targets_without_quantiles_are_saved_as_before():
     assert (
         Targets(**json.loads(json.dumps(dataclasses.replace(targets, quantiles=LEVELS).config()))).quantiles == LEVELS
     )
+
+
+@pytest.mark.parametrize("names", [[], ["a", "b"]], ids=["forecast", "values"])
+def test_comparisons_have_the_scores_of_quantiles(names):
+    """Means over examples of the pinball loss, and of what is inside 10 to 90 %."""
+    rng, levels, answers = np.random.default_rng(0), (0.1, 0.5, 0.9), {}
+    true = rng.normal(size=(50, 2)) * [1, 100 if names else 1]
+    quantiles = np.sort(rng.normal(size=(50, 2, 3)), axis=-1) * ([[1], [100]] if names else 1)
+    for k, level in enumerate(levels):
+        parts = quantiles[..., k].T if names else [quantiles[..., k]]
+        answers |= {quantile_name(name, level): part for name, part in zip(names or ["forecast"], parts, strict=True)}
+    answers["forecast"] = true
+    scale = true.std(axis=0) if names else [1.0, 1.0]
+    found = {part.figure: np.sum(part.sums(answers, true, names), axis=1) for part in quantile_scores(levels)}
+    pinball = [
+        mean_pinball_loss(true[:, i], quantiles[:, i, k], alpha=level) / scale[i]
+        for i in range(2)
+        for k, level in enumerate(levels)
+    ]
+    expected = {
+        "pinball": np.mean(pinball),
+        "coverage": np.mean((quantiles[..., 0] <= true) & (true <= quantiles[..., 2])),
+        "interval_width": np.mean((quantiles[..., 2] - quantiles[..., 0]) / scale),
+    }
+    assert {name: total / count for name, (total, count) in found.items()} == pytest.approx(expected)
+    assert [part.figure for part in quantile_scores((0.2, 0.5))] == ["pinball"]

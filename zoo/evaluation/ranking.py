@@ -223,6 +223,9 @@ def summary(report: Mapping[str, Any]) -> str:
         f"measured on  {count:,} interaction{'s' * (count != 1)}; {ranked:,} user{'s' * (ranked != 1)} ranked over "
         f"{report['num_candidates']:,} items"
     )
+    unknown = [f"{report[f'unknown_{of}']:,} of {of}" for of in ("users", "items") if report[f"unknown_{of}"]]
+    if unknown:
+        lines.append(f"not ranked   {' and '.join(unknown)} that the model does not know")
     return "\n".join(lines)
 
 

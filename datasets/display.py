@@ -102,7 +102,7 @@ def describe_splits(data: RawData) -> str:
     for of in ("users", "items"):
         if features := data.about.get(of):
             held = ", ".join(f"{printable(name)} ({kind})" for name, kind in features["kinds"].items()) or "none"
-            apart = "".join(f"; not {printable(name)}: {why}" for name, why in features["left_out"].items())
+            apart = "".join(f"; not {printable(name)}: {why}" for name, why in features.get("left_out", {}).items())
             lines.append(f"Features of {of}: {held}{apart}.")
     if naive := data.about.get("naive"):
         lines.append(f"Forecasts are compared with {' and '.join(naive)}.")

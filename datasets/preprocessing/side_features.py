@@ -219,7 +219,18 @@ def _table(of: str, data: RawData, known: Sequence[str]) -> SideTable | None:
     places = np.array([rows.get(text, -1) for text in known])
     columns = {}
     for name, values in about["columns"].items():
-        column = values[np.maximum(places, 0)].copy()
+        column = _array(about["kinds"][name], values)[np.maximum(places, 0)].copy()
         column[places < 0] = b"" if column.dtype == object else np.nan
         columns[name] = column
     return SideTable.fit(of, about["kinds"], columns, about.get("orders"))
+
+
+def _array(kind: str, values: Any) -> np.ndarray:
+    """Returns raw values as an array; the metadata of a prepared data set has lists."""
+    if isinstance(values, np.ndarray):
+        return values
+    if kind in ("category", "list"):
+        return object_array([value.encode() for value in values])
+    return np.array(
+        [np.nan if value is None else value for value in values], np.float64 if kind == "time" else np.float32
+    )

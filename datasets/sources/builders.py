@@ -14,6 +14,7 @@ import datetime
 import hashlib
 import io
 import math
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -260,10 +261,12 @@ class Movietweetings100k(Declared):
 
     There are 80,854 ratings of 4,692 users. The ratings of each user are split by time: the last fifth (n // 5) is test,
     the tenth before it (n // 10, at least 1) validation, the rest train. Ratings of the same second keep the file's order.
-    Ids of users and films are texts as in the file (IMDb's ids for films). The metadata has the titles of all films.
+    Ids of users and films are texts as in the file (IMDb's ids for films). The metadata has the titles, genres and years
+    of all films.
     Source: Dooms, De Pessemier and Martens, MovieTweetings: a movie rating dataset collected from Twitter, CrowdRec 2013.
     """
 
+    VERSION = tfds.core.Version("1.1.0")  # 1.0.0 had no genres and years
     name = "movietweetings_100k"  # the name from the class would be movietweetings100k
     FILES = ("ratings.dat", "movies.dat")
     HOME = "https://github.com/sidooms/MovieTweetings"
@@ -286,7 +289,13 @@ class Movietweetings100k(Declared):
             [line.split("::") for line in (folder / file).read_text(encoding="utf-8").split("\n") if line]
             for file in self.FILES
         )
-        self.info.metadata.update(titles={film[0]: film[1] for film in films})
+        years = [re.search(r"\((\d{4})\)$", film[1].strip()) for film in films]
+        features = {
+            "genres": [film[2] for film in films],
+            "year": [None if year is None else float(year[1]) for year in years],
+        }
+        items = {"ids": [film[0] for film in films], "kinds": {"genres": "list", "year": "number"}, "columns": features}
+        self.info.metadata.update(titles={film[0]: film[1] for film in films}, items=items)
         counts = Counter(user for user, *_ in ratings)
         kept = [row for row in ratings if counts[row[0]] >= 5]
         parts = divide_users_by_time([row[0] for row in kept], [int(row[3]) for row in kept])

@@ -195,6 +195,9 @@ def test_ratings_equal_those_in_the_file_in_time_order(originals):
         assert latest["validation"][user] <= earliest["test"][user]
     assert data.about["titles"]["0002844"] == "Fantômas - À l'ombre de la guillotine (1913)"
     assert len(data.about["titles"]) == 10506
+    features = data.about["items"]
+    place = features["ids"].index("0002844")
+    assert [features["columns"][name][place] for name in ("genres", "year")] == ["Crime|Drama", 1913.0]
     assert {i for part in found.values() for _, i, _, _ in part} <= set(data.about["titles"])
 
 

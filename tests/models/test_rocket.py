@@ -163,3 +163,16 @@ def test_the_linear_forecaster_finds_the_map():
     np.testing.assert_allclose(
         short, np.asarray(model(np.pad(x[:, :2], ((0, 0), (4, 0), (0, 0)), mode="edge"))), atol=1e-5
     )
+
+
+def test_windows_that_share_steps_with_the_held_out_ones_are_not_fitted(monkeypatch):
+    """The windows of several series alternate, so more of them lie between two that share no step."""
+    fitted, ridge = [], nlinear._ridge
+    monkeypatch.setattr(nlinear, "_ridge", lambda x, y, alphas: (fitted.append(len(x)), ridge(x, y, alphas))[1])
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(100, 6, 1)).astype(np.float32), rng.normal(size=(100, 3))
+    model = zoo.build_nlinear_model((None, 1), 3, length=6)
+    for overlap, left in ((1, 77), (3, 77), (24, 56)):  # a fifth is held out
+        nlinear.solve(model, {"series": x}, {"forecast": y}, overlap=overlap)
+        assert fitted == [left, 100], "the map is fitted to all windows in the end"
+        fitted.clear()

@@ -97,11 +97,13 @@ def _shared_score(first: Side, second: Side) -> Score:
         raise UsageError(
             f"{first.name} is for the task {task.name}, {second.name} for {other.name}. Pass two models of the same task."
         )
-    if task.score is None:
-        raise UsageError(
-            f"{first.name} is for the task {task.name}, whose metrics are no means over examples. Call `zoo evaluate` with "
-            "each model instead."
-        )
+    for side, part in ((first, task), (second, other)):
+        if part.score is None:
+            raise UsageError(
+                f"{side.name}, a {side.family}, is for the task {task.name} and has no metric that is a mean over examples. "
+                "Call `zoo evaluate` with each model instead."
+            )
+    assert task.score is not None and other.score is not None
     classes = (first.interface.class_names, second.interface.class_names)
     for mine, others, has in ((*classes, second.name), (*classes[::-1], first.name)):
         if missing := [name for name in mine if name not in others]:
@@ -115,7 +117,7 @@ def _shared_score(first: Side, second: Side) -> Score:
             f"{first.name} predicts {', '.join(first.value_names)}; {second.name} predicts {', '.join(second.value_names)}. "
             "Pass two models of the same values."
         )
-    if task.objective.quantiles == other.objective.quantiles or other.score is None:
+    if task.objective.quantiles == other.objective.quantiles:
         return task.score
     # The quantiles are different ones, so only the values are compared.
     return dataclasses.replace(task.score, further=tuple(p for p in task.score.further if p in other.score.further))

@@ -134,8 +134,10 @@ def test_keras_file_restores_the_same_model(tmp_path):
     [
         ({"num_users": 0}, "num_users is 0; expected a whole number"),
         ({"hidden_units": (0,)}, "hidden_units"),
+        ({"item_numbers": -1}, "item_numbers is -1; expected a whole number"),
+        ({"user_categories": 3}, "user_categories is 3; expected whole numbers"),
         ({"history_length": 0}, "history_length is 0; expected"),
-        ({"id_dropout": 1.0}, "id_dropout is 1.0; expected a share of at least 0 and below 1. Pass id_dropout=0.2"),
+        ({"id_dropout": 1.0}, "id_dropout is 1.0; expected a fraction"),
         ({"sampled_items": -1}, "sampled_items is -1; expected a whole number of at least 0. Pass 4096"),
     ],
 )

@@ -196,8 +196,9 @@ class TwoTowers(layers.Layer):
         self.places = self.add_weight(shape=(self.history_length,), initializer=_falling, name="places")
         self.offset = self.add_weight(shape=(self.arguments["dim"],), initializer="zeros", name="offset")
         shape = (self.arguments["num_periods"] + 1, self.count)
+        near = keras.initializers.RandomNormal(stddev=0.1)  # until it is set; equal values would not train their factor
         self.popularity = self.add_weight(
-            shape=shape, initializer="zeros", name="popularity", trainable=False, autocast=False
+            shape=shape, initializer=near, name="popularity", trainable=False, autocast=False
         )
         self.power = self.add_weight(shape=(), initializer="ones", name="power", autocast=False)
 

@@ -281,11 +281,12 @@ def build_two_tower_model(
 
     blocks.check_positive(num_users=num_users, num_items=num_items, embedding_dim=embedding_dim)
     blocks.check_positive(history_length=history_length)
-    blocks.check_each_positive(hidden_units=hidden_units)
-    if not 0 <= id_dropout < 1:
-        raise UsageError(
-            f"id_dropout is {id_dropout!r}; expected a share of at least 0 and below 1. Pass id_dropout=0.2."
-        )
+    sizes = {"num_periods": num_periods, "user_numbers": user_numbers, "item_numbers": item_numbers}
+    blocks.check_positive(**{name: size for name, size in sizes.items() if size != 0})
+    blocks.check_each_positive(
+        hidden_units=hidden_units, user_categories=user_categories, item_categories=item_categories
+    )
+    blocks.check_fraction(id_dropout=id_dropout)
     if sampled_items is None:
         sampled_items = 0 if num_items <= _MOST_ITEMS else _SAMPLED
     if isinstance(sampled_items, bool) or not isinstance(sampled_items, int) or sampled_items < 0:

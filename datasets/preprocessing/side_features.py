@@ -62,7 +62,8 @@ class SideFeaturePreprocessor(InteractionPreprocessor):
         Returns:
             The preprocessor, and the builder's arguments `num_users`, `num_items`, `num_periods` and sizes of the features.
         """
-        base, fixed = super().for_model(data, needs, arguments)
+        base: Any
+        base, fixed = super().for_model(data, needs, arguments)  # an object of this class
         known = {"user": base.user_ids, "item": base.item_ids}
         tables = {of: _table(of, data, known[of]) for of in known}
         times = read_interactions(data.train).get("time")
@@ -73,7 +74,7 @@ class SideFeaturePreprocessor(InteractionPreprocessor):
         sizes = [table.arguments for table in tables.values() if table is not None]
         length = int(arguments["history_length"])
         preprocessor = dataclasses.replace(
-            base,  # type: ignore[arg-type]  # the base makes an object of this class
+            base,
             rated=False,
             users=tables["user"],
             items_table=tables["item"],

@@ -69,7 +69,7 @@ class SideTable:
             own = [name for name, its in kinds.items() if its == kind]
             if own:
                 values = np.stack([columns[name] for name in own], axis=1)
-                fitted = group.fit(own, [inputs[name] for name in own], values, {"orders": orders or {}})
+                fitted: Any = group.fit(own, [inputs[name] for name in own], values, {"orders": orders or {}})
                 is_file = isinstance(fitted, (Categories, Lists))
                 groups.append(dataclasses.replace(fitted, file=f"{of}_{fitted.file}") if is_file else fitted)
         rows = {name: [_plain(value) for value in columns[name].tolist()] for name in kinds}

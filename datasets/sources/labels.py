@@ -184,7 +184,8 @@ def note_on_lacking(
         >>> note_on_lacking({"train": [12, 40], "validation": [0, 5], "test": [1, 5]}, ["hello", "bye"], ())[0][:58]
         "Frequent classes without an example: 'hello' (12 in train,"
     """
-    frequent, rare = [], []
+    frequent: list[str] = []
+    rare: list[str] = []
     for number, label in enumerate(class_names):
         roles = [role for role in counts if role not in given and not counts[role][number]]
         if roles and "train" not in roles and label != _OUT_OF_SCOPE.get():

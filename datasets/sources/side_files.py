@@ -54,7 +54,8 @@ def read(table: Table) -> dict[str, Any]:
 
 
 def _features(file: Path, frame: Any, id_column: str, no_features: tuple[str, ...]) -> dict[str, Any]:
-    kinds, columns, orders, left_out = {}, {}, {}, {}
+    columns: dict[str, Any] = {}
+    kinds, orders, left_out = {}, {}, {}
     for name in frame.columns:
         if name == id_column or name in no_features:
             continue

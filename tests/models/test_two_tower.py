@@ -81,6 +81,9 @@ def test_rankings_leave_out_the_history_and_equal_the_products_of_vectors():
     for found, row, held in zip(best["item_ids"].numpy(), table, seen, strict=True):
         order = [int(i) + 1 for i in np.argsort(-row, kind="stable") if i + 1 not in held]
         assert found.tolist() == order + [0] * (10 - len(order))
+    nobody = {"user_ids": tf.constant([5])}, {"seen_items": tf.zeros([1, 0], tf.int32)}
+    alone = two_tower.make_scores(model)(*nobody)["score"].numpy()
+    np.testing.assert_allclose(alone[0], reference.scores(towers, 5, []), rtol=1e-4, atol=1e-4)
     users = two_tower.make_user_vectors(model)(inputs, extras)["vector"].numpy()
     numbers = tf.range(1, 7)
     features = {f"item_{name}": value for name, value in towers.items.features(numbers).items()}

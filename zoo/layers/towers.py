@@ -173,16 +173,16 @@ class TwoTowers(layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.arguments = {
+        self.arguments: dict[str, Any] = {
             **{"num_users": num_users, "num_items": num_items, "dim": dim, "hidden_units": list(hidden_units)},
             **{"history_length": history_length, "num_periods": num_periods, "sampled": sampled},
             **{"id_dropout": id_dropout, "user_numbers": user_numbers, "user_categories": list(user_categories)},
             **{"item_numbers": item_numbers, "item_categories": list(item_categories)},
         }
         self.count, self.history_length, self.sampled = num_items, history_length, sampled
-        of_users = {"num_numbers": user_numbers, "category_sizes": user_categories}
-        of_items = {"num_numbers": item_numbers, "category_sizes": item_categories}
-        deep = {"hidden_units": hidden_units, "id_dropout": id_dropout, "dtype": self.dtype_policy}
+        of_users: dict[str, Any] = {"num_numbers": user_numbers, "category_sizes": user_categories}
+        of_items: dict[str, Any] = {"num_numbers": item_numbers, "category_sizes": item_categories}
+        deep: dict[str, Any] = {"hidden_units": hidden_units, "id_dropout": id_dropout, "dtype": self.dtype_policy}
         self.users = Tower(num_users, dim, **deep, **of_users, name="users")
         self.items = Tower(num_items, dim, **deep, **of_items, name="items")
         self.past = Tower(num_items, dim, **of_items, dtype=self.dtype_policy, name="past")

@@ -130,11 +130,11 @@ def _users(towers: Any, inputs: Mapping[str, Any], extras: Mapping[str, Any]) ->
     """Returns the vectors of users whose history is given with the oldest item first."""
     import tensorflow as tf
 
-    seen = extras["seen_items"]
+    none = tf.zeros_like(inputs["user_ids"])[:, tf.newaxis]
+    seen = tf.concat([extras["seen_items"], none], axis=1)  # never without a column
     ends = tf.reduce_max(tf.where(seen > 0, tf.range(1, tf.shape(seen)[1] + 1), 0), axis=1, keepdims=True)
     places = ends - 1 - tf.range(towers.history_length)
-    padded = tf.concat([seen, tf.zeros_like(inputs["user_ids"])[:, tf.newaxis]], axis=1)  # never without a column
-    latest = tf.where(places >= 0, tf.gather(padded, tf.maximum(places, 0), batch_dims=1), 0)
+    latest = tf.where(places >= 0, tf.gather(seen, tf.maximum(places, 0), batch_dims=1), 0)
     return towers.user_vectors(inputs["user_ids"], latest, **_features("user", extras))
 
 

@@ -113,12 +113,7 @@ class ContrastiveLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("zoo")
 class NegativeLogLikelihood(keras.losses.Loss):
-    """The negative of an output that is already the logarithm of the target's probability, (batch,). Targets are not read.
-
-    Example:
-        >>> NegativeLogLikelihood(reduction=None)([7, 2], [-0.5, -2.0]).numpy().tolist()
-        [0.5, 2.0]
-    """
+    """The negative of an output that is already the logarithm of the target's probability, (batch,). Targets are not read."""
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns one value per example."""

@@ -87,9 +87,8 @@ class ModelSpec:
         functions: named functions in addition to the forward pass, such as `beam`. Each takes a model and returns a function
             from model inputs and the preprocessor's extras to named tensors. They become part of the SavedModel.
         side_outputs: layers whose outputs are returned in addition to the model's outputs, if a model has such a layer.
-        closed_form: sets a model's weights directly from all training inputs and targets, dicts of arrays, without
-            gradient steps. One with a parameter `levels` also sets those of quantiles, of these levels. One
-            with a parameter `overlap` is told how many neighbouring examples may share elements of their targets.
+        closed_form: sets a model's weights directly from all training inputs and targets, dicts of arrays. With a parameter
+            `levels`, it also sets those of quantiles; `overlap` is the number of neighbours that may share targets.
         adapt: sets weights of a new model from the data, before the first step; it is called with the model and the
             prepared data (`zoo.datasets.prepared.Prepared`). It may use the validation split for choices.
         jit_compile: whether XLA makes training faster on a CPU; measured with `zoo benchmark training`.

@@ -13,7 +13,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
 from zoo.datasets.preprocessing import moments
-from zoo.datasets.preprocessing.columns import COLUMNS, NO, YES, Categories, Moments, Numbers, YesNo, input_names
+from zoo.datasets.preprocessing.columns import COLUMNS, NO, YES, Categories, Lists, Moments, Numbers, YesNo, input_names
 from zoo.datasets.preprocessing.tables import quantile_edges
 from zoo.datasets.sources import table_kinds
 
@@ -176,7 +176,7 @@ def test_missing_categories_have_a_number_only_if_the_training_split_has_them():
 def test_columns_survive_their_configuration(kind):
     rng = np.random.default_rng(0)
     train = rng.integers(0, 2, (30, 2)).astype(np.float64)
-    train = np.where(train > 0, b"one", b"").astype(object) if kind is Categories else train
+    train = np.where(train > 0, b"one", b"").astype(object) if kind in (Categories, Lists) else train
     found = kind.fit(NAMES[:2], NAMES[:2], train, {"orders": {"a": "ymd", "b": "mdy"}, "scaling": "quantile"})
     assert kind(**found.config()) == found
 

@@ -310,6 +310,8 @@ class PromptPreprocessor:
             "top_k": np.array([50, 0, 0, 5], np.int32)[number % 4],
             "top_p": np.array([1.0, 0.9, 1.0, 0.8], np.float32)[number % 4],
             "repetition_penalty": np.array([1.0, 1.0, 1.0, 1.3], np.float32)[number % 4],
+            "num_beams": np.array([4, 2, 1, 5], np.int32)[number % 4],
+            "length_penalty": np.array([1.0, 0.0, 1.0, 2.0], np.float32)[number % 4],
             "max_new_tokens": np.full(count, min(16, self.most_new), np.int32),
             "stop": object_array([b"", b"\n", b"e", b""])[number % 4, np.newaxis],
         }

@@ -159,7 +159,7 @@ class PromptPreprocessor:
     def arrange(self, split: Split) -> Split:
         """Returns the windows of a split of texts: `tokens`, int32 (2 x max_length + 1,), of which the first half is read.
         The second half is there to begin at another place; it belongs to the next window as well."""
-        encode = tf.function(self._joined, autograph=False, reduce_retracing=True)
+        encode = tf.function(self._joined, [tf.TensorSpec([None], tf.string)], autograph=False)
         parts = [encode(batch["text"]).numpy() for batch in split.dataset().batch(_BATCH)]
         stream = np.concatenate([[self.tokens.end], *parts]).astype(np.int32)
         length = self.max_length

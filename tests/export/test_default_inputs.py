@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
 
     def join(**inputs):
         given = checked(inputs, with_defaults=("seed", "heat", "stop"))
-        parts = [given["text"], *(tf.strings.as_string(given[name], precision=1) for name in ("seed", "heat"))]
+        parts = [given["text"], tf.strings.as_string(given["seed"]), tf.strings.as_string(given["heat"], precision=1)]
         return {"joined": tf.strings.join([*parts, tf.strings.reduce_join(given["stop"], axis=1)], ",")}
 
     specs = {name: request.spec for name, request in REQUESTS.items()}

@@ -56,24 +56,37 @@ def expected(preprocessor, theirs, text, beams, penalty, new):
     return tokens[:count][tokens[:count] != end].tolist(), score, count
 
 
-@pytest.mark.parametrize("penalty", [1.0, 0.0, 2.5, -1.0])
-def test_texts_of_a_mixed_batch_equal_those_of_hugging_face(both, penalty):
+def compare_with_hugging_face(both, beams, new, penalty):
+    """Returns how many texts ended before they were cut."""
     preprocessor, search, theirs = both
+    found = search(PROMPTS, num_beams=beams, max_new_tokens=new, length_penalty=np.full(6, penalty, np.float32))
     ended = 0
-    for shift in range(2):
-        beams = np.roll(np.int32([4, 1, 2, 5, 3, 8]), 3 * shift)
-        new = np.int32([NEW, 7, NEW, 12, NEW, 15])
-        found = search(PROMPTS, num_beams=beams, max_new_tokens=new, length_penalty=np.full(6, penalty, np.float32))
-        for row, text in enumerate(PROMPTS):
-            tokens, score, count = expected(preprocessor, theirs, text, int(beams[row]), penalty, int(new[row]))
-            ours = found["tokens"][row]
-            assert ours[ours >= 0].tolist() == tokens
-            np.testing.assert_allclose(found["log_probability"][row], score, rtol=1e-4)
-            assert (found["margins"][row] > 0).sum() == count
-            ended += count > len(tokens)
-    assert 0 < ended < 12, "some texts end, and others are cut"
+    for row, text in enumerate(PROMPTS):
+        tokens, score, count = expected(preprocessor, theirs, text, int(beams[row]), penalty, int(new[row]))
+        ours = found["tokens"][row]
+        assert ours[ours >= 0].tolist() == tokens
+        np.testing.assert_allclose(found["log_probability"][row], score, rtol=1e-4)
+        assert (found["margins"][row] > 0).sum() == count
+        ended += count > len(tokens)
+    return ended
 
 
+BEAMS = np.int32([4, 1, 2, 5, 3, 8])
+
+
+def test_texts_of_a_mixed_batch_equal_those_of_hugging_face(both):
+    ended = compare_with_hugging_face(both, BEAMS, np.int32([12, 7, 12, 10, 12, 9]), 1.0)
+    assert 0 < ended < 6, "some texts end, and others are cut"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("penalty", [1.0, 0.0, 2.5, -1.0])
+def test_texts_of_every_length_penalty_equal_those_of_hugging_face(both, penalty):
+    for shift in range(3):
+        compare_with_hugging_face(both, np.roll(BEAMS, shift), np.int32([NEW, 7, NEW, 12, NEW, 15]), penalty)
+
+
+@pytest.mark.slow
 def test_one_beam_is_greedy_and_more_find_more_probable_texts(both):
     _, search, _ = both
     fixed = {"length_penalty": np.zeros(6, np.float32), "max_new_tokens": np.full(6, NEW, np.int32)}
@@ -83,6 +96,7 @@ def test_one_beam_is_greedy_and_more_find_more_probable_texts(both):
     assert four["log_probability"].mean() > one["log_probability"].mean()
 
 
+@pytest.mark.slow
 def test_of_equal_scores_the_smaller_token_is_first():
     prepared = zoo.datasets.load("spoken_sums").prepare("gpt", max_length=16, hidden_size=8, num_layers=1, num_heads=1)
     model = prepared.build()

@@ -123,6 +123,13 @@ def test_ways_out_of_range_are_rejected(both, ways, message):
 
 
 @pytest.mark.slow
+def test_too_many_texts_for_their_beams_are_rejected(both):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"too many; expected at most 4,096\. Send fewer texts"):
+        both[1](["a"] * 513, num_beams=np.full(513, 8, np.int32))
+    assert len(both[1](["a"], max_new_tokens=np.int32([1]))["tokens"]) == 1, "the next request is answered"
+
+
+@pytest.mark.slow
 def test_texts_of_a_trained_model_equal_those_of_hugging_face(tmp_path):
     prepared = zoo.datasets.load("spoken_sums").prepare("gpt_tiny", dropout=0.0, attention_dropout=0.0)
     model = zoo.train(prepared.build(seed=0), prepared, zoo.TrainConfig(epochs=2), run_directory=tmp_path / "run").model

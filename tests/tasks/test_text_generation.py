@@ -398,6 +398,20 @@ def test_folders_that_do_not_fit_are_rejected(folder, tmp_path, change, message)
         zoo.datasets.load("spoken_sums").prepare("gpt", weights=str(tmp_path)).build()
 
 
+def test_a_vocabulary_without_its_pairs_is_rejected(folder, tmp_path):
+    for name in ("config.json", "vocab.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    data = zoo.datasets.load("spoken_sums")
+    with pytest.raises(
+        zoo.UsageError, match=r"has neither merges\.txt nor tokenizer\.json, which hold the tokens\. Put"
+    ):
+        data.prepare("gpt", weights=str(tmp_path))
+    numbers = json.loads((folder / "vocab.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": numbers, "merges": []}}))
+    with pytest.raises(zoo.UsageError, match=r"has the further tokens \[.*\]; expected <\|endoftext\|> alone\. Pass"):
+        data.prepare("gpt", weights=str(tmp_path))
+
+
 # --- Report -----------------------------------------------------------------------------------------------------------
 
 

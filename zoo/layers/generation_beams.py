@@ -12,6 +12,8 @@ from zoo.layers.generation import NONE, Answer, Reader, Ways, invariants
 
 _LEAST, _MOST = 1e-9, 1.0
 """Bounds of a margin."""
+_MOST_ROWS = 1 << 12
+"""Most texts that are followed at once, of all rows."""
 
 
 def beam(reader: Reader) -> Callable[..., Answer]:
@@ -34,6 +36,12 @@ def beam(reader: Reader) -> Callable[..., Answer]:
     def search(prompts: tf.Tensor, ways: Ways) -> Answer:
         lengths = ways["lengths"]
         rows, width = tf.shape(prompts)[0], tf.reduce_max(ways["num_beams"])
+
+        most = (
+            f"the texts times their num_beams are too many; expected at most {_MOST_ROWS:,}. Send fewer texts at once"
+        )
+        with tf.control_dependencies([tf.debugging.Assert(rows * width <= _MOST_ROWS, [most])]):
+            width = tf.identity(width)
 
         def each_beam(values: Any) -> Any:
             return tf.nest.map_structure(lambda value: tf.repeat(value, width, axis=0), values)

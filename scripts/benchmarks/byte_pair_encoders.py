@@ -77,7 +77,8 @@ def _keras_hub(files: Path) -> Encode:
 
     lines = (files / "merges.txt").read_text(encoding="utf-8").splitlines()[1:]
     vocabulary = json.loads((files / "vocab.json").read_text(encoding="utf-8"))
-    return keras_hub.tokenizers.BytePairTokenizer(vocabulary=vocabulary, merges=lines)  # type: ignore[no-any-return]
+    encode: Encode = keras_hub.tokenizers.BytePairTokenizer(vocabulary=vocabulary, merges=lines)
+    return encode
 
 
 def numbers_of(contender: str, answer: Any) -> list[list[int]]:

@@ -19,7 +19,7 @@ from zoo.export.extras import verify_script
 from zoo.export.extras.card import check_figures, model_card
 from zoo.export.extras.request_examples import c_program
 from zoo.export.extras.warmup import write_warmup
-from zoo.export.graph import numbering
+from zoo.export.graph import default_inputs, numbering
 from zoo.export.graph.forms import FORMS, MOST_ROUNDING, SERVED, CannotRebuild, Content, Form, allowing, forms_for
 from zoo.export.graph.signatures import by_input, model_inputs, served_model
 from zoo.export.raw_requests import check_inputs, requests_to_publish
@@ -288,6 +288,7 @@ def _write(
     with quiet.without_message("Assets written to"):
         tf.saved_model.save(served, str(directory), signatures=signatures, options=options)
     shutil.rmtree(assets)
+    _write_defaults(directory, signatures, interface)
     numbering.renumber(directory)
     publishing.fix_fingerprint(directory)
     extra = directory / artifact_paths.EXTRA
@@ -307,6 +308,18 @@ def _write(
     storage.write_text(extra / "request.c", c_program(directory))
     storage.write_text(extra / verify_script.NAME, verify_script.verify_script())
     storage.write_text(directory / "README.md", model_card(directory, report))
+
+
+def _write_defaults(directory: Path, signatures: Mapping[str, Any], interface: Interface) -> None:
+    """Writes the defaults of the raw inputs of each signature, if there are any."""
+    requests = {
+        name: request for name, request in interface.preprocessor.requests.items() if request.default is not None
+    }
+    declared = interface.definition.signatures
+    raw = [name for name in signatures if name in declared and not declared[name].continues]
+    taken = {name: [*(requests.keys() & signatures[name].structured_input_signature[1])] for name in raw}
+    if found := {name: sorted(inputs) for name, inputs in taken.items() if inputs}:
+        default_inputs.write(directory, found, requests)
 
 
 def _labels_file(directory: Path, interface: Interface) -> Path | None:

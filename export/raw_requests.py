@@ -134,7 +134,7 @@ def raw_requests(preprocessor: Any, examples: Any) -> dict[str, np.ndarray[Any, 
 
     Args:
         preprocessor: declares the requests.
-        examples: a list for a preprocessor with one request, or a dict of lists by name.
+        examples: a list for the first request, or a dict of lists by name. Requests with a default may be left out.
 
     Raises:
         UsageError: a request is missing, has another number of examples, or holds something else.
@@ -149,6 +149,11 @@ def raw_requests(preprocessor: Any, examples: Any) -> dict[str, np.ndarray[Any, 
         raise UsageError(
             f"{single[0]} is one example, {examples[single[0]]!r:.40}; expected several. Pass a list of them."
         )
+    first, requests = examples.get(names[0], ()), preprocessor.requests
+    examples = {
+        **{name: [each.default] * len(first) for name, each in requests.items() if each.default is not None},
+        **examples,
+    }
     if missing := [name for name in names if name not in examples]:
         raise UsageError(
             f"The preprocessor takes {', '.join(names)}; the examples have {', '.join(map(str, examples))}. "
@@ -157,7 +162,7 @@ def raw_requests(preprocessor: Any, examples: Any) -> dict[str, np.ndarray[Any, 
     if len({len(examples[name]) for name in names}) > 1 or not len(examples[names[0]]):
         counts = " and ".join(f"{len(examples[name]):,} of {name}" for name in names)
         raise UsageError(f"There are {counts}; expected as many of each, at least one. Pass lists of one length.")
-    return {name: _raw(list(examples[name])[:MOST], preprocessor.requests[name]) for name in names}
+    return {name: _raw(list(examples[name])[:MOST], requests[name]) for name in names}
 
 
 def _raw(values: Sequence[Any], request: tasks.Request) -> np.ndarray[Any, Any]:

@@ -33,7 +33,8 @@ def fit_byte_pairs(data: RawData, tokenizer: str, size: int) -> BytePairs:
     """
     rule = "characters" if tokenizer == "characters" else "words"
     counts: collections.Counter[bytes] = collections.Counter()
-    cut = tf.function(lambda texts: BytePairs((), rule).cut(texts).flat_values, autograph=False, reduce_retracing=True)
+    signature = [tf.TensorSpec([None], tf.string)]
+    cut = tf.function(lambda texts: BytePairs((), rule).cut(texts).flat_values, signature, autograph=False)
     for batch in data.train.batch(_BATCH):
         counts.update(cut(batch["text"]).numpy().tolist())
     counts.pop(END_PIECE, None)  # it has its own number

@@ -11,6 +11,9 @@ from zoo.tasks import Request
 
 DEFAULTS: Mapping[str, Any] = {"seed": 0, "temperature": 0.8, "top_k": 50, "top_p": 1.0, "repetition_penalty": 1.0}
 """How `serving_default` samples."""
+SEARCH_DEFAULTS: Mapping[str, Any] = {"num_beams": 4, "length_penalty": 1.0}
+"""How `beam` searches."""
+_MOST_BEAMS = 8
 _MOST_STOPS, _LONGEST_STOP = 16, 100
 
 
@@ -27,9 +30,11 @@ def generation_requests(most: int, most_new: int) -> dict[str, Request]:
         "top_k": ("int32", "draws from the k most probable tokens; 0 from all"),
         "top_p": ("float32", "draws from the tokens of this probability, at most 1"),
         "repetition_penalty": ("float32", "above 1 makes tokens that occurred less probable; 1 does not"),
+        "num_beams": ("int32", f"texts that are followed at once, 1 to {_MOST_BEAMS}"),
+        "length_penalty": ("float32", "the power of the length that divides a text's log-probability; 0 for none"),
         "max_new_tokens": ("int32", f"tokens to generate, 1 to {most:,}"),
     }
-    defaults = {**DEFAULTS, "max_new_tokens": most_new}
+    defaults = {**DEFAULTS, **SEARCH_DEFAULTS, "max_new_tokens": most_new}
     stops = (
         f"the generated text ends before the first of these texts, at most {_MOST_STOPS}; an empty one has no effect"
     )
@@ -49,6 +54,8 @@ def checked(ways: Mapping[str, tf.Tensor], most: int) -> dict[str, tf.Tensor]:
         "top_k": (lambda x: x >= 0, "a whole number of at least 0, where 0 means all tokens"),
         "top_p": (lambda x: (x > 0) & (x <= 1), "a number above 0, at most 1"),
         "repetition_penalty": (lambda x: tf.math.is_finite(x) & (x > 0), "a number above 0, where 1 means no penalty"),
+        "num_beams": (lambda x: (x >= 1) & (x <= _MOST_BEAMS), f"1 to {_MOST_BEAMS}"),
+        "length_penalty": (tf.math.is_finite, "a finite number, where 0 means none"),
         "max_new_tokens": (lambda x: (x >= 1) & (x <= most), f"1 to {most}, less than the model's context"),
     }
     checks = [

@@ -159,7 +159,7 @@ class PromptPreprocessor:
     def arrange(self, split: Split) -> Split:
         """Returns the windows of a split of texts: `tokens`, int32 (2 x max_length + 1,), of which the first half is read.
         The second half is there to begin at another place; it belongs to the next window as well."""
-        encode = tf.function(self._joined, autograph=False, reduce_retracing=True)
+        encode = tf.function(self._joined, [tf.TensorSpec([None], tf.string)], autograph=False)
         parts = [encode(batch["text"]).numpy() for batch in split.dataset().batch(_BATCH)]
         stream = np.concatenate([[self.tokens.end], *parts]).astype(np.int32)
         length = self.max_length
@@ -310,6 +310,8 @@ class PromptPreprocessor:
             "top_k": np.array([50, 0, 0, 5], np.int32)[number % 4],
             "top_p": np.array([1.0, 0.9, 1.0, 0.8], np.float32)[number % 4],
             "repetition_penalty": np.array([1.0, 1.0, 1.0, 1.3], np.float32)[number % 4],
+            "num_beams": np.array([4, 2, 1, 5], np.int32)[number % 4],
+            "length_penalty": np.array([1.0, 0.0, 1.0, 2.0], np.float32)[number % 4],
             "max_new_tokens": np.full(count, min(16, self.most_new), np.int32),
             "stop": object_array([b"", b"\n", b"e", b""])[number % 4, np.newaxis],
         }

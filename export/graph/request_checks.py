@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -34,7 +34,10 @@ def few_rows(inputs: Mapping[str, tf.Tensor], most: Any) -> dict[str, tf.Tensor]
 
 
 def checked(
-    request: Mapping[str, tf.Tensor], row_numbers: bool = True, most_steps: int = MOST_STEPS
+    request: Mapping[str, tf.Tensor],
+    row_numbers: bool = True,
+    most_steps: int = MOST_STEPS,
+    with_defaults: Collection[str] = (),
 ) -> dict[str, tf.Tensor]:
     """Returns the inputs of a signature after checking their shapes and values in the graph.
 
@@ -46,6 +49,8 @@ def checked(
         row_numbers: whether the request belongs to a preprocessor of this package: integers are row numbers of tables, so
             none is below 0, and the number of texts is limited. False for the inputs of a Keras model as it is.
         most_steps: most row numbers in an example.
+        with_defaults: names of inputs that a request may leave out. A single row of them, such as the default, is that of
+            every example.
 
     Raises:
         InvalidArgumentError: at run time: another rank or dimension, an empty batch, more than `MOST_ROWS` rows, no steps or
@@ -56,7 +61,9 @@ def checked(
         TensorShape([1, 3])
     """
     values = {name: tf.ensure_shape(value, value.shape) for name, value in request.items()}
-    (first, *_), rows = values, {name: tf.shape(value)[0] for name, value in values.items()}
+    first = next((name for name in values if name not in with_defaults), next(iter(values)))
+    values = {n: _each_row(v, tf.shape(values[first])[0]) if n in with_defaults else v for n, v in values.items()}
+    rows = {name: tf.shape(value)[0] for name, value in values.items()}
     checks = [tf.debugging.Assert(rows[first] > 0, [f"{first} is an empty batch; expected at least one example"])]
     if row_numbers and any(value.dtype == tf.string for value in values.values()):
         many = f"{first} has too many examples; expected at most {MOST_ROWS:,} in a request. Send fewer at once"
@@ -76,6 +83,12 @@ def checked(
             checks.append(tf.debugging.Assert(tf.reduce_all(value >= 0), [negative]))
     with tf.control_dependencies(checks):
         return {name: tf.identity(value) for name, value in values.items()}
+
+
+def _each_row(value: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """Returns a single row `rows` times; several rows as they are."""
+    times = tf.where(tf.equal(tf.shape(value)[0], 1), rows, 1)
+    return tf.ensure_shape(tf.tile(value, [times, *[1] * (value.shape.rank - 1)]), value.shape)
 
 
 def limits(preprocessor: Any, predict: Any) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -65,6 +65,7 @@ def served_model(
     row_numbers = getattr(preprocessor, "row_numbers", True)
     checking = _checking(preprocessor, row_numbers)
     raw = {name: request.spec for name, request in preprocessor.requests.items()}
+    optional = [name for name, request in preprocessor.requests.items() if request.default is not None]
     decided = copies.decided(model)
     # Traced once for all signatures: decoding images takes more ops than many models have.
     serve = kernels.traced(preprocessor.serve, reduce_retracing=False, autograph=False)
@@ -77,7 +78,7 @@ def served_model(
     }
     wanted: dict[str, tuple[Callable[..., Tensors], Mapping[str, tf.TensorSpec], Form]] = {
         name: (
-            checking(function),
+            checking(function, () if function.takes is None else optional),
             model_inputs(network) if function.takes is None else {key: raw[key] for key in function.takes},
             form,
         )
@@ -122,11 +123,16 @@ def _module(
     return module
 
 
-def _checking(preprocessor: Any, row_numbers: bool) -> Callable[[Callable[[Tensors], Tensors]], Callable[..., Tensors]]:
-    """Returns a function that makes a signature's function check its inputs first."""
+def _checking(preprocessor: Any, row_numbers: bool) -> Callable[..., Callable[..., Tensors]]:
+    """Returns a function that makes a signature's function check its inputs first, given the names of those that a request
+    may leave out."""
     longest = [shape[0] for shape in preprocessor.input_shapes.values() if shape and shape[0] is not None]
     most_steps = max([MOST_STEPS, *longest])
-    return lambda function: lambda **inputs: function(checked(inputs, row_numbers, most_steps))
+
+    def checking(function: Callable[[Tensors], Tensors], optional: Collection[str] = ()) -> Callable[..., Tensors]:
+        return lambda **inputs: function(checked(inputs, row_numbers, most_steps, optional))
+
+    return checking
 
 
 def _other_variables(module: tf.Module, traced: Mapping[str, Any]) -> list[tf.Variable]:

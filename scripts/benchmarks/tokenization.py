@@ -1,4 +1,4 @@
-"""Compare WordPiece in the graph with the `tokenizers` library: `zoo benchmark tokenization`."""
+"""Compare tokenizers in the graph with other libraries: `zoo benchmark tokenization`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,24 @@ from typing import Any
 
 from zoo import datasets
 from zoo.errors import UsageError
+from zoo.scripts.benchmarks import byte_pair_encoders
 from zoo.scripts.benchmarks.tables import Figures
 from zoo.scripts.console import Parser, import_tensorflow, run_command, take_option
 
 _DESCRIPTION = """Measure how many texts per second each tokenizer converts to token ids, on one thread.
 
+`--tokenizer wordpiece` is that of BERT, `byte_pairs` that of GPT-2; KerasHub is measured where it is installed.
 All contenders use the same vocabulary and the same texts, and their outputs are compared before anything is measured.
 Rounds alternate (A B C A B C), so that other load on the machine affects all contenders equally.
 """
 
-CONTENDERS = {"zoo": "SavedModel of zoo", "tokenizers": "tokenizers", "transformers": "transformers BertTokenizer"}
-FIGURES = Figures(("data", "batch"), "texts_per_second", (), CONTENDERS, ",.0f")
+CONTENDERS = {
+    "zoo": "SavedModel of zoo",
+    "tokenizers": "tokenizers",
+    "transformers": "transformers BertTokenizer",
+    "keras_hub": "KerasHub",
+}
+FIGURES = Figures(("tokenizer", "data", "batch"), "texts_per_second", (), CONTENDERS, ",.0f")
 NOTES = (
     "Texts per second in calls from Python, on one thread; the median of all rounds. The SavedModel returns padded ids;",
     "tokenizers (encode_batch_fast) and transformers return lists of ids without offsets.",
@@ -101,9 +108,13 @@ def numbers_of(contender: str, answer: Any) -> list[list[int]]:
     return [list(row) for row in answer["input_ids"]]
 
 
-def check_alike(encoders: Mapping[str, Encode], texts: Sequence[str]) -> None:
-    """Raises `UsageError` if a contender gives other token ids for a text than the SavedModel."""
-    answers = {name: numbers_of(name, encode(_batch(name, texts))) for name, encode in encoders.items()}
+def check_alike(
+    encoders: Mapping[str, Encode],
+    texts: Sequence[str],
+    numbers: Callable[[str, Any], list[list[int]]] = numbers_of,
+) -> None:
+    """Raises `UsageError` if a contender gives other token ids for a text than the SavedModel; `numbers` returns its ids."""
+    answers = {name: numbers(name, encode(_batch(name, texts))) for name, encode in encoders.items()}
     for name, answer in answers.items():
         for text, ours, theirs in zip(texts, answers["zoo"], answer, strict=True):
             if ours != theirs:
@@ -145,10 +156,11 @@ def measure(encoders: Mapping[str, Encode], texts: Sequence[str], batch: int, se
     return list(rows.values())
 
 
-def figures(rows: Sequence[Row], data: str) -> list[dict[str, object]]:
+def figures(rows: Sequence[Row], tokenizer: str, data: str) -> list[dict[str, object]]:
     """Returns the rows in the layout of the CSV file."""
     return [
         {
+            "tokenizer": tokenizer,
             "data": data,
             "batch": row.batch,
             "contender": row.contender,
@@ -162,6 +174,7 @@ def figures(rows: Sequence[Row], data: str) -> list[dict[str, object]]:
 
 def _parser(data: str) -> Parser:
     parser = Parser("benchmark tokenization", _DESCRIPTION)
+    parser.add_argument("--tokenizer", choices=("wordpiece", "byte_pairs"), default="wordpiece", help="The tokenizer.")
     parser.add_argument("--vocabulary", help="An uncased vocab.txt; by default one is trained on the training split.")
     parser.add_argument("--size", type=int, default=8000, help="Maximum size of the trained vocabulary.")
     parser.add_argument("--batch_sizes", nargs="+", type=int, default=[1, 256], help="Texts per call.")
@@ -181,6 +194,8 @@ def command(argv: list[str]) -> int:
     if options.markdown:
         print(FIGURES.table(FIGURES.read(output or Path(__file__).with_name("tokenization.csv"))))
         return 0
+    if options.vocabulary and options.tokenizer != "wordpiece":
+        raise UsageError("--vocabulary is for --tokenizer wordpiece; byte pairs are learned. Leave it out.")
     for batch in options.batch_sizes:
         if not 1 <= batch <= 100_000:
             raise UsageError(f"--batch_sizes has {batch}; expected 1 to 100000. Try --batch_sizes 1 256.")
@@ -197,25 +212,28 @@ def command(argv: list[str]) -> int:
         tf.config.threading.set_inter_op_parallelism_threads(1)
     loaded = datasets.load(data, **{k: v for k, v in options.data.as_dict().items() if v is not None})
     texts = list(texts_of(loaded, "test"))
-    pieces = (
-        train_pieces(texts_of(loaded, "train"), options.size)
-        if options.vocabulary is None
-        else read_pieces(options.vocabulary)
-    )
     skipped: dict[str, str] = {}
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
-        encoders = _encoders(pieces, Path(folder), skipped)
-        check_alike(encoders, texts)
+        if options.tokenizer == "byte_pairs":
+            merges = byte_pair_encoders.learn(texts_of(loaded, "train"), options.size)
+            encoders, size = byte_pair_encoders.encoders(merges, Path(folder), skipped), len(merges) + 257
+            texts = byte_pair_encoders.kept(encoders, texts, skipped)
+            check_alike(encoders, texts, byte_pair_encoders.numbers_of)
+        else:
+            given = options.vocabulary
+            pieces = read_pieces(given) if given else train_pieces(texts_of(loaded, "train"), options.size)
+            encoders, size = _encoders(pieces, Path(folder), skipped), len(pieces)
+            check_alike(encoders, texts)
         for batch in options.batch_sizes:
             rows += measure(encoders, texts, batch, options.seconds)
             if output:
-                FIGURES.write(figures(rows, data), output)
+                FIGURES.write(figures(rows, options.tokenizer, data), output)
     length = statistics.mean(map(len, texts))
-    print(f"{data}: {len(texts):,} texts of {length:.0f} characters on average; {len(pieces):,} subword tokens.")
-    print(f"\n{FIGURES.table(figures(rows, data))}\n")
+    print(f"{data}: {len(texts):,} texts of {length:.0f} characters on average; {size:,} subword tokens.")
+    print(f"\n{FIGURES.table(figures(rows, options.tokenizer, data))}\n")
     for name, why in skipped.items():
-        print(f"{CONTENDERS[name]}: skipped: {why}")
+        print(f"{CONTENDERS[name]}: {'' if name in encoders else 'skipped: '}{why}")
     print("\n".join(NOTES))
     return 0
 

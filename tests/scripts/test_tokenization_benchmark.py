@@ -22,8 +22,8 @@ def test_tokenization_is_measured(tmp_path):
     words = ["benchmark", "tokenization", "--batch_sizes", "1", "200", "--seconds", "0.01", "--output", str(file)]
     source = "import sys; from zoo.scripts import cli; sys.exit(cli.main(sys.argv[1:]))"
     done = subprocess.run([sys.executable, "-P", "-c", source, *words], capture_output=True, text=True, check=True)
-    assert "| data | batch | SavedModel of zoo |" in done.stdout and "140 texts of" in done.stdout
-    assert re.search(r"^\| commands \| 200 \| [\d,]+ \| [\d,]+ \(x[\d.]+\) \|", done.stdout, re.MULTILINE)
+    assert "| tokenizer | data | batch | SavedModel of zoo |" in done.stdout and "140 texts of" in done.stdout
+    assert re.search(r"^\| wordpiece \| commands \| 200 \| [\d,]+ \| [\d,]+ \(x[\d.]+\) \|", done.stdout, re.MULTILINE)
     figures = list(csv.DictReader(file.open()))
     assert [(row["batch"], row["contender"]) for row in figures] == [
         (batch, name) for batch in ("1", "200") for name in ("zoo", "tokenizers", "transformers")

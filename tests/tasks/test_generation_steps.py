@@ -228,6 +228,21 @@ def test_invalid_streams_are_rejected_before_they_begin(served, body, message):
     assert len(streamed(served[1], [{"text": "a\0b", "max_new_tokens": 1}])[0]) == 1, "the next request is answered"
 
 
+@pytest.mark.slow
+def test_a_session_needs_only_the_text(served):
+    """TensorFlow Serving and the C API run the graph in a session."""
+    path, _ = served
+    wanted = tf.saved_model.load(str(path)).signatures["serving_default"](text=tf.constant(PROMPTS))["text"]
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        signatures = tf.compat.v1.saved_model.load(session, ["serve"], str(path)).signature_def
+        assert {*signatures["beam"].defaults} == {"num_beams", "length_penalty", "max_new_tokens"}
+        assert {*signatures["prefill"].defaults} == {*signatures["sample"].inputs} - {"text"}
+        assert not signatures["step"].defaults and not signatures["serving_default"].defaults
+        sample = signatures["sample"]
+        found = session.run(sample.outputs["text"].name, {sample.inputs["text"].name: PROMPTS})
+    assert found.tolist() == wanted.numpy().tolist()
+
+
 # --- The command line -------------------------------------------------------------------------------------------------
 
 
@@ -255,6 +270,13 @@ def test_the_command_passes_settings_and_rejects_invalid_ones(served, capsys):
     ):
         status, _, error = predict(path, "turn", "--signature", "sample", *words, capsys=capsys)
         assert status == 2 and message in error
+    for words, message in (
+        (["--settings", '{"num_beams": 9}'], "num_beams is out of range; expected 1 to 8"),
+        (["--settings", '{"max_new_tokens": 99}'], "max_new_tokens is out of range; expected 1 to 31"),
+    ):
+        status, _, error = predict(path, "turn", "--signature", "beam", *words, capsys=capsys)
+        assert status == 2 and message in error
+    assert predict(path, "turn", "--signature", "beam", capsys=capsys)[0] == 0
     for text in ("", "\udcff\udcfe", "a" * 500):  # no prompt, bytes that are not UTF-8, longer than the context
         assert predict(path, text, "--signature", "sample", "--settings", '{"temperature": 0}', capsys=capsys)[0] == 0
     card = (path / "README.md").read_text()

@@ -16,6 +16,7 @@ import transformers
 from transformers.generation import logits_process
 
 import zoo
+from gpt2_reference import write_random_gpt2
 from zoo import checkpoints, published_export
 from zoo.checkpoints import byte_pair_files
 from zoo.datasets.preprocessing.byte_pair_learning import learn_byte_pairs
@@ -220,16 +221,9 @@ def test_the_noise_of_every_draw_is_finite():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, merges):
-    """A GPT-2 of random weights that are large enough to write different texts."""
+    """A GPT-2 of random weights."""
     path = tmp_path_factory.mktemp("gpt2")
-    torch.manual_seed(0)
-    sizes = {"n_positions": 48, "n_embd": 32, "n_layer": 2, "n_head": 4}
-    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=len(merges) + 257, **sizes)).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(0.2 * torch.randn_like(weight))
-    model.save_pretrained(path)
-    byte_pair_files.write(path, merges)
+    write_random_gpt2(path, merges, n_positions=48, n_embd=32, n_layer=2, n_head=4)
     return path
 
 
@@ -402,6 +396,20 @@ def test_folders_that_do_not_fit_are_rejected(folder, tmp_path, change, message)
         (tmp_path / name).write_text(json.dumps(content))
     with pytest.raises(zoo.UsageError, match=message):
         zoo.datasets.load("spoken_sums").prepare("gpt", weights=str(tmp_path)).build()
+
+
+def test_a_vocabulary_without_its_pairs_is_rejected(folder, tmp_path):
+    for name in ("config.json", "vocab.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    data = zoo.datasets.load("spoken_sums")
+    with pytest.raises(
+        zoo.UsageError, match=r"has neither merges\.txt nor tokenizer\.json, which hold the tokens\. Put"
+    ):
+        data.prepare("gpt", weights=str(tmp_path))
+    numbers = json.loads((folder / "vocab.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": numbers, "merges": []}}))
+    with pytest.raises(zoo.UsageError, match=r"has the further tokens \[.*\]; expected <\|endoftext\|> alone\. Pass"):
+        data.prepare("gpt", weights=str(tmp_path))
 
 
 # --- Report -----------------------------------------------------------------------------------------------------------

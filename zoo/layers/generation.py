@@ -94,7 +94,7 @@ def generate(reader: Reader, *, greedily: bool = False) -> Callable[..., Answer]
             real,
             state,
         )
-        last = tf.while_loop(goes_on, body, start, shape_invariants=_invariants(start))
+        last = tf.while_loop(goes_on, body, start, shape_invariants=invariants(start))
         return {"tokens": last[2], "log_probability": last[3], "margins": last[4]}
 
     def answer(inputs: Mapping[str, tf.Tensor], extras: Ways) -> Answer:
@@ -237,7 +237,7 @@ def _gumbel(seed: tf.Tensor, step: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     return -tf.math.log(-tf.math.log(uniform))
 
 
-def _invariants(loop_variables: Any) -> Any:
+def invariants(loop_variables: Any) -> Any:
     """Shape invariants of the loop: the number of tokens of a row varies."""
 
     def shape(tensor: tf.Tensor) -> tf.TensorShape:

@@ -84,6 +84,13 @@ def make_greedy(model: keras.Model) -> Callable[..., dict[str, Any]]:
     return generation.generate(Reader(model), greedily=True)
 
 
+def make_beam(model: keras.Model) -> Callable[..., dict[str, Any]]:
+    """Returns a function that searches for the most probable text; see `zoo.layers.generation_beams.beam`."""
+    from zoo.layers import generation_beams
+
+    return generation_beams.beam(Reader(model))
+
+
 def make_prefill(model: keras.Model) -> Callable[..., dict[str, Any]]:
     """Returns a function that reads prompts and draws the first token; see `zoo.layers.generation_steps.prefill`."""
     from zoo.layers import generation_steps
@@ -140,6 +147,7 @@ def options(situation: Situation) -> dict[str, Any]:
     functions={
         "sample": make_sample,
         "greedy": make_greedy,
+        "beam": make_beam,
         "score": make_score,
         "prefill": make_prefill,
         "step": make_step,

@@ -37,8 +37,9 @@ class Request:
         description: its content, for the model card.
         columns: for a series, the names of its columns in a CSV file by key: `series`, the channels in order, and perhaps
             `time` and `sequence`; empty if they have no names.
-        default: the value of an example where a client sends none; None if the input is required. The signature itself takes
-            every input; `zoo predict`, `zoo serve` and `zoo.load` add it.
+        default: the value of an example where a client sends none; None if the input is required. It is in the SavedModel,
+            where sessions and TensorFlow Serving's gRPC API find it, and `zoo predict`, `zoo serve` and `zoo.load` add it.
+            The functions of `tf.saved_model.load` take every input.
 
     Raises:
         UsageError: the kind is unknown.

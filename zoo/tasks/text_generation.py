@@ -23,6 +23,12 @@ _SHOWN = Shown("text", ("text",))
 
 _WAYS = ("seed", "temperature", "top_k", "top_p", "repetition_penalty", "max_new_tokens", "stop")
 """How a text is generated, besides the prompt."""
+_SEARCH = ("num_beams", "length_penalty", "max_new_tokens")
+"""How `beam` searches, besides the prompt."""
+_SEARCH_MARGINS = (
+    "for each token the smallest distance of two scores whose order decided something in the search, at most 1, 0 after the "
+    "end; where it is below 0.001, another processor may find another text"
+)
 _STATE = {
     "cache": "keys and values of all tokens but the last one: (batch, 2 x blocks, heads, tokens, channels)",
     "token_ids": "the tokens of the prompt and the text; where there is none, the number of tokens of the model",
@@ -98,6 +104,14 @@ register_task(
                 generates=True,
             ),
             "greedy": Signature(("text",), _answer, _ANSWERS, head="greedy", shown=_SHOWN, generates=True),
+            "beam": Signature(
+                ("text", *_SEARCH),
+                _answer,
+                {**_ANSWERS, "margins": _SEARCH_MARGINS},
+                head="beam",
+                shown=_SHOWN,
+                generates=True,
+            ),
             "prefill": Signature(("text", *_WAYS), _begun, _PARTS, head="prefill", shown=_SHOWN, state=tuple(_STATE)),
             "step": Signature(
                 ("log_probability", "is_last", *_STATE),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from zoo.config_checks import AUGMENTATIONS as NAMES
 from zoo.config_checks import MIXING, augmentations
 from zoo.errors import UsageError
 from zoo.kernels import traced
-from zoo.training.image_draws import Change, Draws, crop, flip, mix_seed
+from zoo.training.image_draws import PLACED, Change, Draws, mix_seed, moved
 
 _MIXUP_ALPHA = 0.2  # what the paper took for ImageNet
 _OPERATIONS_PER_IMAGE = 2
@@ -205,9 +206,8 @@ def _change_batch(names: tuple[str, ...], shape: tuple[int, int, int], num_class
         shape: (height, width, channels).
         num_classes: number of classes.
     """
-    makers = {"flip": flip, "crop": crop, "rand_augment": _rand_augment}
     with _single_precision(), tf.init_scope(), tf.device("/cpu:0"):  # layers make variables, even if nothing reads them
-        changes = [(NAMES.index(name), makers[name](*shape)) for name in names if name in makers]
+        randomly = _rand_augment(*shape) if "rand_augment" in names else None
         mixers = [_MIXERS[name]() for name in names if name in MIXING]
 
     @functools.partial(traced, autograph=False)
@@ -222,8 +222,15 @@ def _change_batch(names: tuple[str, ...], shape: tuple[int, int, int], num_class
         with _single_precision():
             images = tf.cast(inputs, tf.float32)
             whole = tf.shape(images)[0] if size is None else size
-            for number, apply in changes:  # a key for each name: the draws of one do not depend on the others
-                images = apply(images, Draws(mix_seed(key, number), whole, places))
+
+            def draws(name: str) -> Draws:  # a key for each name: the draws of one do not depend on the others
+                return Draws(mix_seed(key, NAMES.index(name)), whole, places)
+
+            for are_moves, group in itertools.groupby((n for n in names if n not in MIXING), PLACED.__contains__):
+                if are_moves:
+                    images = moved(images, shape[:2], {name: draws(name) for name in group})
+                elif randomly is not None:
+                    images = randomly(images, draws("rand_augment"))
             if mixers:
                 images, targets, weights = _mix(
                     mixers, images, targets, weights, num_classes, mix_seed(key, len(NAMES))

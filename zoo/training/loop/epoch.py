@@ -9,7 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from zoo.training.augmentation import PLACED, augment, augment_share
+from zoo.training.augmentation import augment, augment_share
+from zoo.training.image_draws import PLACED
 from zoo.training.loop.call_length import CallLength
 from zoo.training.loop.computation import Computation
 from zoo.training.loop.failures import readable

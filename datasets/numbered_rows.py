@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,17 +30,19 @@ class NumberedRows:
         preprocessor: its preprocessor.
         access: reads the examples; None if all rows are cached.
         columns: cached rows, None without a cache on a disk.
+        is_cached: whether no file of the data set is read.
     """
 
     def __init__(
-        self, encoder: Encoder, preprocessor: Preprocessor, access: Access | None, columns: CachedColumns | None
+        self,
+        encoder: Encoder,
+        preprocessor: Preprocessor,
+        access: Access | None,
+        columns: CachedColumns | None,
+        is_cached: bool,
     ) -> None:
         self._encoder, self._preprocessor, self._access, self.columns = encoder, preprocessor, access, columns
-
-    @property
-    def is_cached(self) -> bool:
-        """Whether no example is decoded."""
-        return self.columns is not None
+        self.is_cached = is_cached
 
     @property
     def have_one_shape(self) -> bool:
@@ -105,13 +106,13 @@ def numbered_rows(
             return encoder.batches(split.dataset(), 64)
 
         columns = open_cached(cache.folder, name, facts, split.num_examples, spec, read)
-        return NumberedRows(encoder, preprocessor, None, columns)
+        return NumberedRows(encoder, preprocessor, None, columns, True)
     if split.access is None:
         return None
-    access = split.access
-    if cache is not None and access.costly:
-        access = _in_memory(access, split.num_examples, name)
-    return NumberedRows(encoder, preprocessor, access, None)
+    if cache is None or not split.access.costly:
+        return NumberedRows(encoder, preprocessor, split.access, None, False)
+    access = _in_memory(split.access, split.num_examples, name)
+    return NumberedRows(encoder, preprocessor, access, None, True)
 
 
 def _in_memory(access: Access, count: int, name: str) -> Access:
@@ -143,21 +144,3 @@ def _bytes(values: tf.Tensor) -> int:
     if values.dtype == tf.string:
         return int(tf.reduce_sum(tf.cast(tf.strings.length(values), tf.int64)))
     return int(values.numpy().nbytes)
-
-
-@contextlib.contextmanager
-def readable(fault: Callable[[], str]) -> Iterator[None]:
-    """Replaces TensorFlow's error about an example that cannot be read by a sentence about its file.
-
-    Args:
-        fault: returns the sentence, empty if all can be read.
-
-    Raises:
-        UsageError: an example cannot be read any more.
-    """
-    try:
-        yield
-    except tf.errors.OpError as error:
-        if sentence := fault():
-            raise UsageError(sentence) from error
-        raise

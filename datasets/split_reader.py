@@ -13,12 +13,13 @@ import tensorflow as tf
 
 from zoo.datasets.batches import joined
 from zoo.datasets.encoding import Encoder
-from zoo.datasets.numbered_rows import NumberedRows, numbered_rows, readable
+from zoo.datasets.numbered_rows import NumberedRows, numbered_rows
 from zoo.datasets.preprocessing.base import Batch, Tensors
 from zoo.datasets.shares import Share
 from zoo.datasets.shuffling import permuted, redrawn, shuffled
 from zoo.errors import UsageError, did_you_mean
 from zoo.kernels import traced
+from zoo.predictions import readable
 from zoo.resident import Resident
 
 if TYPE_CHECKING:

@@ -116,6 +116,8 @@ def measure(images: Path, folder: Path, options: Any, skipped: dict[str, str]) -
                 worker.close()
                 skipped[contender] = first["skipped"]
                 continue
+            if "with" in first:
+                print(f"{CONTENDERS[contender]}: with the transforms of {first['with']}", flush=True)
             workers[contender] = worker
             rows[contender] = Row("", contender, 0, 0.0, [])
         for worker in workers.values():

@@ -128,7 +128,7 @@ def torch_epochs(job: dict[str, Any]) -> tuple[Epoch, np.ndarray]:
     size, (files, labels) = job["size"], files_of(job["images"])
     try:
         from torchvision import transforms
-    except ImportError:
+    except (ImportError, RuntimeError):  # it is missing, or made for another version of PyTorch
         transform: Any = None
     else:
         steps = [
@@ -153,8 +153,7 @@ def torch_epochs(job: dict[str, Any]) -> tuple[Epoch, np.ndarray]:
     loader: Any = torch.utils.data.DataLoader(
         Folder(), batch_size=job["batch_size"], shuffle=True, num_workers=2, persistent_workers=True
     )
-    say_later = "torchvision" if transform is not None else "Pillow"
-    job["with"] = say_later
+    job["with"] = "torchvision" if transform is not None else "Pillow, as torchvision cannot be imported"
     pixels = np.stack([np.asarray(_pillow_image(path, size), np.float32) / 255 for path in files[:_CHECKED]])
     return lambda number: loader, pixels
 

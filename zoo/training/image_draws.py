@@ -91,7 +91,7 @@ def moved(images: tf.Tensor, size: tuple[int, int], draws: Mapping[str, Draws]) 
         pixel, so that no rounding decides which pixel is the nearest, or whether it is outside."""
         ends = tf.cast(tf.stack([first, first + sign * (length - 1)]), tf.float32)
         last = max(1, length - 1)
-        return tf.unstack((0.25 + ends * (1 - 0.5 / last)) / last)  # type: ignore[no-any-return]
+        return tf.unstack((0.25 + ends * (1 - 0.5 / last)) / last)
 
     height, width = size
     (top, bottom), (left, right) = bounds(source.top, 1, height), bounds(source.left, source.sign, width)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
 
 import numpy as np
 
 
-class Share(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Share:
     """One of several shares of each batch, by rows: the first rows belong to the first share, and so on.
 
     Attributes:
@@ -22,7 +23,8 @@ class Share(NamedTuple):
     least: int = 1
 
 
-class Part(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Part:
     """The rows of a share in batches of one size.
 
     Attributes:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import mmap
 import struct
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +19,8 @@ _HEADER, _AROUND = struct.Struct("<Q"), 16
 """The length of a TFRecord, and the bytes around its content: the length, and the checksums of both."""
 
 
-class Part(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Part:
     """Some records of a file.
 
     Attributes:

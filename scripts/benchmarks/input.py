@@ -290,8 +290,6 @@ def command(argv: list[str]) -> int:
         )
         rows = measure(images, Path(folder), options, skipped)
         alone, pair = measure_workers(images, Path(folder), options)
-    if output:
-        FIGURES.write(figures(rows, options), output)
     print(f"\n{FIGURES.table(figures(rows, options))}\n")
     for row in rows:
         facts = (
@@ -306,7 +304,9 @@ def command(argv: list[str]) -> int:
             print(f"First batch of an epoch of {options.rows:,} rows from {place}: {seconds:.2f} s")
     for contender, why in skipped.items():
         print(f"{CONTENDERS[contender]}: skipped: {why}")
-    print("\n".join(NOTES))
+    print("\n".join(NOTES), flush=True)
+    if output:
+        FIGURES.write(figures(rows, options), output)
     return 0
 
 

@@ -148,7 +148,7 @@ def torch_epochs(job: dict[str, Any]) -> tuple[Epoch, np.ndarray]:
         def __getitem__(self, number: int) -> Any:
             if transform is not None:
                 return transform(_pillow_image(files[number], size)), labels[number]
-            generator = np.random.default_rng(torch.randint(2**31, ()).item())
+            generator = np.random.default_rng(int(torch.randint(2**31, ()).item()))
             return torch.from_numpy(_pillow_augmented(files[number], size, generator)), labels[number]
 
     loader: Any = torch.utils.data.DataLoader(
@@ -176,7 +176,7 @@ def grain_epochs(job: dict[str, Any]) -> tuple[Epoch, np.ndarray]:
         rows = grain.MapDataset.source(range(len(files))).seed(number).shuffle().random_map(Load())
         batches = rows.batch(job["batch_size"]).to_iter_dataset()
         options = grain.multiprocessing.MultiprocessingOptions(num_workers=2, per_worker_buffer_size=2)
-        return batches.mp_prefetch(options)  # type: ignore[no-any-return]
+        return batches.mp_prefetch(options)
 
     pixels = np.stack([np.asarray(_pillow_image(path, size), np.float32) / 255 for path in files[:_CHECKED]])
     return epoch, pixels

@@ -35,11 +35,12 @@ def as_cache(kind: str | None, folder: str | None) -> Cache | None:
     """
     if kind is None and folder is None:
         return None
-    if kind not in KINDS:
-        advice = (
-            did_you_mean(kind, KINDS) if kind is not None else "Pass --data.cache disk too, or leave cache_dir out."
+    if kind is None:
+        raise UsageError(
+            f"cache_dir is {folder!r} without a cache. Pass --data.cache disk too, or leave cache_dir out."
         )
-        raise UsageError(f"cache is {kind!r}; expected memory or disk. {advice}")
+    if kind not in KINDS:
+        raise UsageError(f"cache is {kind!r}; expected memory or disk. {did_you_mean(kind, KINDS)}")
     if folder is not None and kind != "disk":
         raise UsageError(f"cache_dir is {folder!r} with cache={kind!r}, which writes no file. Leave cache_dir out.")
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

@@ -246,7 +246,7 @@ class Prepared:
         return self._splits.share(split, batch_size, seed, epoch, start, share)
 
     def fault(self, split: str, batch_size: int, *, seed: int | None = None, epoch: int = 0, start: int = 0) -> str:
-        """Returns a sentence about the first example from batch `start` on whose file is missing or has changed, empty if
+        """Returns which example from batch `start` on has a file that is missing or has changed, and why; empty if
         there is none. It reads the files again, of at most 200 batches."""
         return self._splits.fault(split, batch_size, seed, epoch, start)
 

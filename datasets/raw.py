@@ -36,8 +36,8 @@ class Access:
         fetch: traceable, from a number, int64 (), to what is stored of the example: a dict of tensors, such as the bytes of
             an image file.
         decode: traceable, from that to the example; None if the stored dict is the example.
-        fault: returns a sentence about the example of a number if it can no longer be read; else an empty string. None if
-            that cannot happen.
+        fault: returns why the example of a number can no longer be read, or else an empty string. None if that cannot
+            happen.
         costly: whether `fetch` reads from a disk or network, and `decode` computes for long, so that a cache is useful.
     """
 

@@ -161,14 +161,14 @@ class SplitReader:
         return np.arange(count) if seed is None else permuted(count, seed, epoch)
 
     def fault(self, split: str, batch_size: int, seed: int | None, epoch: int, start: int) -> str:
-        """Returns a sentence about the first example from a batch on that can no longer be read, empty if there is none."""
+        """Returns which example from a batch on can no longer be read, and why; empty if all can."""
         access = self.split(split).access
         if access is None or access.fault is None:
             return ""
         first = start * batch_size
         for number in self._order(split, seed, epoch)[first : first + _EXAMINED * batch_size].tolist():
-            if sentence := access.fault(number):
-                return f"Example {number} of the {split} split cannot be used. {sentence}"
+            if fault := access.fault(number):
+                return f"Example {number} of the {split} split cannot be used: {fault}"
         return ""
 
     def _rows(self, split: str) -> NumberedRows | None:

@@ -25,7 +25,7 @@ def readable(fault: Callable[[], str]) -> Iterator[None]:
     """Replaces TensorFlow's error about an example that cannot be read by a sentence about its file.
 
     Args:
-        fault: returns the sentence, empty if all can be read.
+        fault: returns which example cannot be read, and why; empty if all can.
 
     Raises:
         UsageError: an example cannot be read any more.
@@ -33,8 +33,8 @@ def readable(fault: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        if sentence := fault():
-            raise UsageError(sentence) from error
+        if found := fault():
+            raise UsageError(f"{found}. Put the file back as it was, and start again.") from error
         raise
 
 

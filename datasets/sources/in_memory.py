@@ -96,18 +96,16 @@ def split_of(columns: Mapping[str, Column], *, images: str | None = None, conten
 
 
 def _file_fault(paths: Column, contents: Sequence[bytes], number: int) -> str:
-    """Returns a sentence about an image file that is not the one that was read at the start."""
-    path = os.fsdecode(paths[number])
+    """Returns why an image file is not the one that was read at the start, empty if it is."""
+    path = os.fsdecode(bytes(paths[number]))
     try:
         content = storage.read_bytes(path, _LARGEST_IMAGE)
     except OSError as error:
-        return f"{printable(path)} cannot be read any more: {error.strerror or 'unreadable'}. Put it back as it was."
+        return f"{printable(path)} cannot be read any more: {error.strerror or 'unreadable'}"
     if hashlib.sha256(content).digest() == contents[number]:
         return ""
     fault = image_files.check(content)[1]
-    return (
-        f"{printable(path)} has changed since the data was read{f': {fault}' if fault else ''}. Put it back as it was."
-    )
+    return f"{printable(path)} has changed since the data was read{f': {fault}' if fault else ''}"
 
 
 def _extents(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

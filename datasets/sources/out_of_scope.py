@@ -104,6 +104,7 @@ def _chosen(split: Split, wanted: np.ndarray, change: Callable[[dict[str, Any]],
         return change(example) if _KEY in example else example
 
     picked = split.pick(np.flatnonzero(wanted))
+    if split.content is None or picked.content is None:
+        return picked.map(changed)
     content = picked.content
-    given = split.content is not None and content is not None
-    return picked.map(changed, (lambda: content().map(changed)) if given else None)
+    return picked.map(changed, lambda: content().map(changed))

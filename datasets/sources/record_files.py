@@ -80,13 +80,13 @@ class RecordFiles:
         return tf.ensure_shape(record, [])
 
     def fault(self, number: int) -> str:
-        """Returns a sentence about a record that cannot be read, empty if it can."""
+        """Returns why a record cannot be read, empty if it can."""
         which, place = self._place(number)
         try:
             self.read(number)
         except (tf.errors.OpError, OSError, ValueError) as error:
             file = printable(self._parts[which].file)
-            return f"Record {place} of {file} cannot be read: {one_line(error, 200)}. Put the file back as it was."
+            return f"Record {place} of {file} cannot be read: {one_line(error, 200)}"
         return ""
 
     def _place(self, number: int) -> tuple[int, int]:

@@ -145,7 +145,7 @@ def test_a_cache_on_a_disk_is_written_once_for_each_size(photos, tmp_path, capsy
         ({"cache": "disc"}, r"^cache is 'disc'; expected memory or disk. Did you mean 'disk'\?"),
         (
             {"cache_dir": "x"},
-            r"^cache is None; expected memory or disk. Pass --data.cache disk too, or leave cache_dir out",
+            r"^cache_dir is 'x' without a cache. Pass --data.cache disk too, or leave cache_dir out",
         ),
         ({"cache": "memory", "cache_dir": "x"}, r"^cache_dir is 'x' with cache='memory', which writes no file. Leave"),
     ],

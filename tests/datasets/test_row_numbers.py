@@ -190,11 +190,11 @@ def test_messages_name_the_file_that_has_changed(photos, tmp_path, fault, limit)
     else:
         file.write_bytes(file.read_bytes()[:-60] if fault == "cut" else b"a page, not an image")
     expected = {
-        "deleted": r"dog/11.jpg cannot be read any more: No such file or directory. Put it back as it was",
-        "cut": r"dog/11.jpg has changed since the data was read: .+\. Put it back as it was",
-        "other": r"dog/11.jpg has changed since the data was read: this is not a PNG.* Put it back as it was",
+        "deleted": r"dog/11.jpg cannot be read any more: No such file or directory. Put the file back as it was",
+        "cut": r"dog/11.jpg has changed since the data was read: .+\. Put the file back as it was",
+        "other": r"dog/11.jpg has changed since the data was read: this is not a PNG.* Put the file back as it was",
     }[fault]
-    with pytest.raises(zoo.UsageError, match=rf"^Example \d+ of the train split cannot be used\. .*{expected}"):
+    with pytest.raises(zoo.UsageError, match=rf"^Example \d+ of the train split cannot be used: .*{expected}"):
         train(data, None)
 
 

@@ -100,8 +100,8 @@ class Epoch:
         """Returns the function that runs a number of steps from here on, in the order of this epoch."""
         config, computation, state = self._config, self._computation, self._state
         if computation.resident is None:
-            parts = {"numbered": True, "share": self._share}
-            iterator = iter(divide(self._batches, computation.strategy, config.accumulation_steps, **parts))
+            parts = computation.strategy, config.accumulation_steps
+            iterator = iter(divide(self._batches, *parts, numbered=True, share=self._share))
             return lambda count: computation.calls.train(iterator, tf.constant(count, tf.int32))
         numbers = computation.resident.order(config.seed, state.epoch, config.batch_size, config.group_by_length)
         order, columns, examples = tf.constant(numbers, tf.int32), computation.resident.columns, len(numbers)

@@ -72,8 +72,10 @@ def readable(data: TrainingData, split: str, batch_size: int, **position: int) -
         yield
     except tf.errors.OpError as error:
         fault = getattr(data, "fault", None)
-        if fault is not None and (sentence := fault(split, batch_size, **position)):
-            raise UsageError(f"{sentence} The same command then resumes the run from its last checkpoint.") from error
+        if fault is not None and (found := fault(split, batch_size, **position)):
+            raise UsageError(
+                f"{found}. Put the file back as it was: the same command then resumes the run from its last checkpoint."
+            ) from error
         raise
 
 

@@ -139,7 +139,7 @@ def torch_epochs(job: dict[str, Any]) -> tuple[Epoch, np.ndarray]:
         ]
         transform = transforms.Compose(steps)
 
-    class Folder(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    class Folder(torch.utils.data.Dataset):
         """The training images."""
 
         def __len__(self) -> int:

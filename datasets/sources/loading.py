@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import remote
 from zoo.datasets.cache import as_cache
+from zoo.datasets.cache import Cache, as_cache
 from zoo.datasets.sources.embedded import EMBEDDED
 from zoo.datasets.sources.labels import leaving_out
 from zoo.datasets.sources.names import check_folder, check_options
@@ -60,7 +61,7 @@ def load(
             _print_notes(data)
             _print_columns(data)
             _print_left_out(data)
-        data = dataclasses.replace(_few(_scoped(data, out_of_scope), examples_per_class), cache=kept or data.cache)
+        data = _cached(_few(_scoped(data, out_of_scope), examples_per_class), kept)
         return data if folds is None or fold is None else _fold(data, folds, fold)
     given |= {split: file for split, file in (("validation", validation), ("test", test)) if file is not None}
     kind, _, path = name.partition(":")
@@ -99,6 +100,10 @@ def _few(data: Data, count: int | None) -> Data:
     from zoo.datasets.sources.few_examples import few_of_each_class
 
     return few_of_each_class(data, count)
+
+
+def _cached(data: Data, cache: Cache | None) -> Data:
+    return data if cache is None else dataclasses.replace(data, cache=cache)
 
 
 def _fold(data: Data, folds: int, fold: int) -> Data:

@@ -78,7 +78,7 @@ def load(
     if not is_source or takes_path(SOURCES.get(kind)):
         _print_columns(data)
         _print_left_out(data)
-    data = dataclasses.replace(_few(_scoped(data, out_of_scope), examples_per_class), cache=kept)
+    data = _cached(_few(_scoped(data, out_of_scope), examples_per_class), kept)
     return data if folds is None or fold is None else _fold(data, folds, fold)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import remote
-from zoo.datasets.cache import as_cache
 from zoo.datasets.cache import Cache, as_cache
 from zoo.datasets.sources.embedded import EMBEDDED
 from zoo.datasets.sources.labels import leaving_out

@@ -74,6 +74,8 @@ def load(
     data_dir: str | None = None,
     manual_dir: str | None = None,
     memory_limit: int = 2 << 30,
+    cache: str | None = None,
+    cache_dir: str | None = None,
     columns: dict[str, str | int | list[str | int]] | None = None,
     window: int | None = None,
     horizon: int | None = None,
@@ -134,7 +136,11 @@ def load(
         data_dir: Folder of prepared data sets. Null uses TensorFlow Datasets' default folder.
         manual_dir: Folder with the original files, for machines without network. Relative paths of your own files start
             here.
-        memory_limit: Maximum bytes that the model inputs of one split take in memory. A larger split is read as a stream.
+        memory_limit: Maximum bytes that the model inputs of one split take in memory. A larger split is read in every epoch,
+            in the same order.
+        cache: What is kept of images and records that are read in every epoch: memory keeps the bytes of their files, disk
+            the decoded model inputs.
+        cache_dir: Folder for decoded model inputs. Null uses savedmodel-zoo in the user's folder of caches.
         columns: Column or columns of a CSV file for every key, such as {"text": "message", "label": "kind"}, by name or
             by number from 0. Null if the columns are named like the keys.
         window: Steps of history for a forecast. Null uses the data set's default.
@@ -202,6 +208,8 @@ def load(
         data_dir=data_dir,
         manual_dir=manual_dir,
         memory_limit=memory_limit,
+        cache=cache,
+        cache_dir=cache_dir,
         options={
             **{"columns": columns, "window": window, "horizon": horizon, "season": season},
             **{"header": header, "skip_broken": skip_broken, "titles": titles, "log_values": log_values},

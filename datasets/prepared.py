@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -207,7 +207,8 @@ class Prepared:
     ) -> tf.data.Dataset:
         """Returns a split as batches (inputs, targets, weights). The last batch may be smaller.
 
-        Each part is a dict of tensors by name. Weights have the names of their targets.
+        Each part is a dict of tensors by name. Weights have the names of their targets. A split in memory and one that is
+        read by row number have the same batches.
         The order depends only on (seed, epoch), so a killed run resumes at batch `start` with exactly the batches that
         it had not seen.
 
@@ -224,6 +225,35 @@ class Prepared:
                 is not held in memory.
         """
         return self._splits.batches(split, batch_size, seed, epoch, start, group_by_length)
+
+    def share(
+        self,
+        split: str,
+        batch_size: int,
+        share: Sequence[int],
+        *,
+        seed: int | None = None,
+        epoch: int = 0,
+        start: int = 0,
+    ) -> tf.data.Dataset | None:
+        """Returns only some rows of each of the batches that `batches` returns, and reads no other example.
+
+        Args:
+            split: train, validation or test.
+            batch_size: examples per whole batch.
+            share: number of the share, number of shares, and least rows of a batch, see `zoo.datasets.shares.Share`.
+            seed: as in `batches`, like `epoch` and `start`.
+
+        Returns:
+            ((inputs, targets, weights), (places, real, size)), see `zoo.datasets.shares.Part`. None for a split in memory,
+            and where a row depends on the other rows of its batch, as padding does.
+        """
+        return self._splits.share(split, batch_size, seed, epoch, start, share)
+
+    def fault(self, split: str, batch_size: int, *, seed: int | None = None, epoch: int = 0, start: int = 0) -> str:
+        """Returns which example from batch `start` on has a file that is missing or has changed, and why; empty if
+        there is none. It reads the files again, of at most 200 batches."""
+        return self._splits.fault(split, batch_size, seed, epoch, start)
 
     def resident(self, split: str) -> Resident | None:
         """Returns a split as it is held in memory; None if it is read as a stream or drawn again in every epoch."""

@@ -12,6 +12,16 @@ if TYPE_CHECKING:
     from zoo.datasets.preprocessing.base import Batch
 
 
+def permuted(count: int, seed: int, epoch: int) -> np.ndarray:
+    """Returns the numbers of examples in the order of an epoch, int64 (count,): 8 bytes of memory for each.
+
+    Example:
+        >>> permuted(4, seed=0, epoch=0)
+        array([2, 0, 1, 3])
+    """
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
 def shuffled(
     rows: Batch, seed: int, epoch: int, batch_size: int, group_by_length: bool, paired: str | None = None
 ) -> np.ndarray:

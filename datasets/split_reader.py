@@ -1,20 +1,25 @@
-"""Reads the splits of a data set as batches of one model: from memory, or as a stream if a split is too large."""
+"""Reads the splits of a data set as batches of one model: from memory, or by row number if a split is too large."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from zoo.datasets.batches import joined
+from zoo.datasets.encoding import Encoder
+from zoo.datasets.numbered_rows import NumberedRows, numbered_rows
 from zoo.datasets.preprocessing.base import Batch, Tensors
-from zoo.datasets.shuffling import redrawn, shuffled
+from zoo.datasets.shares import Share
+from zoo.datasets.shuffling import permuted, redrawn, shuffled
 from zoo.errors import UsageError, did_you_mean
 from zoo.kernels import traced
+from zoo.predictions import readable
 from zoo.resident import Resident
 
 if TYPE_CHECKING:
@@ -22,8 +27,8 @@ if TYPE_CHECKING:
     from zoo.datasets.preprocessing.base import Preprocessor
     from zoo.datasets.raw import RawData, Split
 
-_MISSING: dict[tf.DType, Any] = {tf.string: b"", tf.float32: float("nan"), tf.int64: 0}
-"""Padding of raw examples of unequal length, by dtype: no token, no value, and 0, which gets the weight 0."""
+_PREFETCHED = 4  # batches that are ready before they are needed
+_EXAMINED = 200  # batches in which an example that cannot be read is looked for
 
 
 def _arranged(data: RawData, preprocessor: Preprocessor) -> RawData:
@@ -50,7 +55,8 @@ class SplitReader:
         redraw = getattr(preprocessor, "redraw", None)
         # Traced once; a dataset is made for every split and every epoch, and would trace its functions again.
         self._redraw = None if redraw is None else traced(redraw, autograph=False)
-        self._encode = traced(preprocessor.encode, autograph=False)
+        self._encoder = Encoder(preprocessor)
+        self._numbered: dict[str, NumberedRows | None] = {}
 
     def split(self, name: str) -> Split:
         """Returns a split of raw examples.
@@ -122,14 +128,59 @@ class SplitReader:
         return self._bytes_per_example() * self.split(split).num_examples > self.data.memory_limit
 
     def _stream(self, split: str, batch_size: int, seed: int | None, epoch: int, start: int) -> tf.data.Dataset:
+        rows = self._rows(split)
+        if rows is not None and (rows.is_cached or seed is not None or start):
+            numbers = self._order(split, seed, epoch)[start * batch_size :]
+            return self._checked(split, rows.batches(numbers, batch_size)).prefetch(_PREFETCHED)
         dataset = self.split(split).dataset()
-        if seed is not None:
+        if seed is not None:  # a source without access to its examples by number
             # One number from (seed, epoch): tf.data's own reshuffling cannot start in the middle of a run.
             state = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
             # The buffer holds whole images. It holds fewer of them if they are large.
             buffer = min(10_000, max(1_000, self.data.memory_limit // self._bytes_per_example()))
             dataset = dataset.shuffle(buffer, seed=state, reshuffle_each_iteration=False)
-        dataset = dataset.skip(start * batch_size)
+        batches = self._encoder.batches(dataset.skip(start * batch_size), batch_size)
+        return self._checked(split, batches).prefetch(_PREFETCHED)
+
+    def share(
+        self, split: str, batch_size: int, seed: int | None, epoch: int, start: int, share: Sequence[int]
+    ) -> tf.data.Dataset | None:
+        """Returns a worker's rows of each batch, as `Prepared.share` describes; None if it must read whole batches."""
+        if not self.is_streamed(split) or (split == "train" and self._redraw is not None):
+            return None
+        rows = self._rows(split)
+        if rows is None or not rows.have_one_shape:
+            return None
+        numbers = self._order(split, seed, epoch)[start * batch_size :]
+        return rows.share(numbers, batch_size, Share(*share), functools.partial(self._checked, split)).prefetch(
+            _PREFETCHED
+        )
+
+    def _order(self, split: str, seed: int | None, epoch: int) -> np.ndarray:
+        count = self.split(split).num_examples
+        return np.arange(count) if seed is None else permuted(count, seed, epoch)
+
+    def fault(self, split: str, batch_size: int, seed: int | None, epoch: int, start: int) -> str:
+        """Returns which example from a batch on can no longer be read, and why; empty if all can."""
+        access = self.split(split).access
+        if access is None or access.fault is None:
+            return ""
+        first = start * batch_size
+        for number in self._order(split, seed, epoch)[first : first + _EXAMINED * batch_size].tolist():
+            if fault := access.fault(number):
+                return f"Example {number} of the {split} split cannot be used: {fault}"
+        return ""
+
+    def _rows(self, split: str) -> NumberedRows | None:
+        """Returns the rows of a split by their numbers; None if its source reads them only one after the other."""
+        if split not in self._numbered:
+            self._numbered[split] = numbered_rows(
+                self.split(split), split, self._encoder, self.preprocessor, self.data.cache
+            )
+        return self._numbered[split]
+
+    def _checked(self, split: str, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Rejects labels that the data set does not have."""
         classes, key = len(self.data.class_names), str(self.task.classes)
         message = f"Split {split!r} of data set {self.data.name!r} has a label outside 0 to {classes - 1}."
 
@@ -141,29 +192,7 @@ class SplitReader:
             with tf.control_dependencies([tf.debugging.Assert(known, [message])]):
                 return inputs, {**targets, key: tf.identity(labels)}, weights
 
-        batches = self._preprocessed(dataset, batch_size)
-        batches = batches.map(checked) if self.task.classes is not None else batches
-        return batches.prefetch(tf.data.AUTOTUNE)
-
-    def _preprocessed(self, dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
-        """Batches of (inputs, targets, weights) from raw examples."""
-        encode = self._encode
-
-        @tf.autograph.experimental.do_not_convert
-        def one(example: dict[str, tf.Tensor]) -> Batch:
-            row = encode({key: value[tf.newaxis] for key, value in example.items()})
-            return tf.nest.map_structure(lambda column: column[0], row)
-
-        spec = dataset.element_spec
-        varying = [part for part in spec.values() if None in part.shape]
-        if any(part.dtype == tf.uint8 for part in varying):  # images of several sizes cannot be batched
-            return dataset.map(one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(batch_size)
-        if varying:
-            filler = {key: tf.constant(_MISSING[part.dtype], part.dtype) for key, part in spec.items()}
-            dataset = dataset.padded_batch(batch_size, padding_values=filler)
-        else:
-            dataset = dataset.batch(batch_size)
-        return dataset.map(encode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return batches.map(checked) if self.task.classes is not None else batches
 
     def _bytes_per_example(self) -> int:
         shapes = self.preprocessor.input_shapes.values()
@@ -176,15 +205,22 @@ class SplitReader:
                 raise UsageError(
                     f"Split {split!r} of data set {self.data.name!r} is empty. Choose another split or data set."
                 )
-            rows = self.collect(self.split(split).dataset())
+            rows = self._read_all(split)
             if self.task.classes is not None:
                 self.check_classes(split, rows[1][self.task.classes].numpy())
             self._cache[split] = rows
         return self._cache[split]
 
+    def _read_all(self, split: str) -> Batch:
+        rows = self._rows(split) if self.data.cache is not None and self.data.cache.kind == "disk" else None
+        if rows is not None and rows.columns is not None:
+            return rows.columns.all()
+        with readable(lambda: self.fault(split, self.split(split).num_examples, None, 0, 0)):
+            return self.collect(self.split(split).dataset())
+
     def collect(self, dataset: tf.data.Dataset) -> Batch:
         """All of a dataset as one batch."""
-        parts = list(self._preprocessed(dataset, 256))
+        parts = list(self._encoder.batches(dataset, 256))
         with tf.device("CPU"):
             inputs, targets, weights = (
                 tf.nest.map_structure(lambda *columns, filler=filler: joined(columns, filler), *columns)

@@ -10,6 +10,7 @@ from zoo.scripts.console import run_command
 
 BENCHMARKS = {
     "training": "examples per second in training, compared with Keras and PyTorch",
+    "input": "images per second of the input pipeline, compared with tf.data, Keras, PyTorch and Grain",
     "serving": "milliseconds per call of a SavedModel, compared with other runtimes",
     "server": "requests per second, latency and memory of the HTTP server, compared with FastAPI and MLServer",
     "bulk": "rows per second of `zoo predict --output` for large files, compared with a plain loop",

@@ -19,6 +19,7 @@ import processes
 import zoo
 from zoo.scripts import cli, results, train
 from zoo.scripts.benchmarks import bulk, exports, generation, rows, runtimes, serving, tokenization, training
+from zoo.scripts.benchmarks import input as image_input
 from zoo.scripts.list_models import model_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,7 +45,7 @@ def blocks(language, pages=PAGES):
         ("scripts/recipes", "behind", lambda: results.behind_markdown(results.behind(results.read(results.RECORDED)))),
         *(
             ("scripts/benchmarks", module.__name__.rpartition(".")[2], lambda module=module: printed(module))
-            for module in (training, serving, bulk, rows, tokenization, generation)
+            for module in (training, image_input, serving, bulk, rows, tokenization, generation)
         ),
         (
             "scripts/benchmarks",

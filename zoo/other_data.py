@@ -85,7 +85,9 @@ def prepare_other(
     found = {name: _renumbered(part, loaded.class_names, interface, task) for name, part in loaded.splits.items()}
     splits = {"other_train" if name == "train" else name: part for name, part in found.items()}
     if split == "all":
-        splits["all"] = _joined(list(found.values()))
+        from zoo.datasets.raw import joined
+
+        splits["all"] = dataclasses.replace(joined(list(found.values())), content=None)
     elif split not in found:
         raise UsageError(
             f"{loaded.name} has the splits {', '.join(found)}; received split {split!r}. Pass one of these, or all."
@@ -189,8 +191,6 @@ def _renumbered(split: Split, class_names: tuple[str, ...], interface: Interface
     """Returns a split with the run's class numbers, or with a column for each of its labels."""
     import tensorflow as tf
 
-    from zoo.datasets.raw import Split
-
     key = task.classes or task.objective.labels
     if key is None or class_names == interface.class_names:
         return split
@@ -203,22 +203,7 @@ def _renumbered(split: Split, class_names: tuple[str, ...], interface: Interface
         known = (labels >= 0) & (labels < len(class_names))
         return tf.cast(tf.where(known, tf.gather(numbers, tf.where(known, labels, 0)), -1), labels.dtype)
 
-    def dataset() -> tf.data.Dataset:
-        return split.dataset().map(lambda example: {**example, key: renumber(example[key])})
-
-    return Split(dataset, split.num_examples, split.content)
-
-
-def _joined(splits: list[Split]) -> Split:
-    from zoo.datasets.raw import Split
-
-    def dataset() -> tf.data.Dataset:
-        first, *others = (split.dataset() for split in splits)
-        for other in others:
-            first = first.concatenate(other)
-        return first
-
-    return Split(dataset, sum(split.num_examples for split in splits))
+    return split.map(lambda example: {**example, key: renumber(example[key])}, split.content)
 
 
 def _own_data(settings: Mapping[str, Any], directory: Path) -> Data | None:

@@ -1,14 +1,16 @@
-"""A model's predictions for a whole split, as arrays."""
+"""A model's predictions for a whole split, as arrays; and sentences about examples that can no longer be read."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
+from zoo.errors import UsageError
 from zoo.kernels import traced
 from zoo.tasks import call_model
 
@@ -16,6 +18,24 @@ if TYPE_CHECKING:
     import keras
 
 Arrays = dict[str, Any]
+
+
+@contextlib.contextmanager
+def readable(fault: Callable[[], str]) -> Iterator[None]:
+    """Replaces TensorFlow's error about an example that cannot be read by a sentence about its file.
+
+    Args:
+        fault: returns which example cannot be read, and why; empty if all can.
+
+    Raises:
+        UsageError: an example cannot be read any more.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if found := fault():
+            raise UsageError(f"{found}. Put the file back as it was, and start again.") from error
+        raise
 
 
 def predict_split(model: keras.Model, data: Any, split: str, batch_size: int) -> tuple[Arrays, Arrays, Arrays]:
@@ -27,10 +47,10 @@ def predict_split(model: keras.Model, data: Any, split: str, batch_size: int) ->
     def forward(inputs: Mapping[str, tf.Tensor]) -> Any:
         return data.task.prediction(call_model(model, inputs))
 
-    batches = [
-        tf.nest.map_structure(np.asarray, (targets, forward(inputs), weights))
-        for inputs, targets, weights in data.batches(split, batch_size)
-    ]
+    batches: list[Any] = []
+    with readable(lambda: data.fault(split, batch_size, start=len(batches))):
+        for inputs, targets, weights in data.batches(split, batch_size):
+            batches.append(tf.nest.map_structure(np.asarray, (targets, forward(inputs), weights)))
     targets, predictions, weights = (
         {name: joined([part[name] for part in parts]) for name in parts[0]} for parts in zip(*batches, strict=True)
     )

@@ -14,6 +14,7 @@ import tensorflow as tf
 from zoo.datasets.preprocessing.base import Choices, object_array, register_preprocessor
 from zoo.datasets.preprocessing.image_files import MAX_PIXELS, decode_examined, examined
 from zoo.datasets.preprocessing.mirroring import compare_mirrored
+from zoo.datasets.preprocessing.resizing import resized
 from zoo.datasets.preprocessing.targets import Targets
 from zoo.errors import UsageError
 from zoo.tasks import Request, get_task
@@ -187,7 +188,7 @@ class ImagePreprocessor:
             images = tf.cond(
                 tf.reduce_all(tf.equal(tf.shape(raw)[1:3], size)),
                 lambda: tf.cast(images, tf.float32),
-                lambda: tf.image.resize(images, size, antialias=True),
+                lambda: resized(images, *size),
             )
         images = tf.ensure_shape(tf.cast(images, tf.float32), [None, self.height, self.width, self.channels])
         # Not divided by 255: some graphs replace a division by this factor, and the last bit would differ.

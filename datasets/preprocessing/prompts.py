@@ -17,7 +17,7 @@ from zoo.datasets.preprocessing.byte_pair_learning import fit_byte_pairs
 from zoo.datasets.preprocessing.byte_pairs import BytePairs
 from zoo.datasets.preprocessing.generation_requests import DEFAULTS, checked, checked_stops, generation_requests
 from zoo.datasets.preprocessing.text import random_texts, text_request
-from zoo.datasets.raw import Split
+from zoo.datasets.raw import Access, Split
 from zoo.errors import UsageError
 from zoo.hashes import scrambled
 from zoo.tasks import Request
@@ -166,8 +166,10 @@ class PromptPreprocessor:
         count = -(-(len(stream) - 1) // length)
         padded = np.concatenate([stream, np.full(2 * length + 1, _NONE, np.int32)])
         places = np.arange(count)[:, np.newaxis] * length + np.arange(2 * length + 1)
-        rows = {"tokens": padded[places]}
-        return Split(lambda: tf.data.Dataset.from_tensor_slices(rows), count)
+        with tf.device("CPU"):
+            held = tf.constant(padded[places])
+        access = Access(lambda number: {"tokens": held[number]})
+        return Split(lambda: tf.data.Dataset.from_tensor_slices({"tokens": held}), count, access=access)
 
     def _joined(self, texts: tf.Tensor) -> tf.Tensor:
         found = self.tokens.encode(texts)

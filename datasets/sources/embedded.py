@@ -24,12 +24,12 @@ def _load_digits(memory_limit: int) -> Data:
     tests and first tries. Levels 0 to 16 are scaled to 0 to 255. The test split is a fifth of every class, drawn with a
     fixed seed. The validation split is a tenth of the rest.
     """
-    import tensorflow as tf
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
     from zoo.datasets.data import Data
     from zoo.datasets.raw import Feature, Split
+    from zoo.datasets.sources.in_memory import split_of
 
     source = load_digits()
     images = np.round(source.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
@@ -40,7 +40,7 @@ def _load_digits(memory_limit: int) -> Data:
     def split(index: np.ndarray) -> Split:
         index = np.sort(index)
         arrays = {"image": images[index], "label": labels[index]}
-        return Split(lambda: tf.data.Dataset.from_tensor_slices(arrays), len(index))
+        return split_of(arrays)
 
     return Data(
         name="digits",
@@ -71,10 +71,10 @@ def _load_commands(memory_limit: int) -> Data:
 
     They are all combinations of four classes, four phrases per class, ten objects and six places, split with a fixed seed.
     """
-    import tensorflow as tf
 
     from zoo.datasets.data import Data
     from zoo.datasets.raw import Feature, Split
+    from zoo.datasets.sources.in_memory import split_of
 
     names = sorted(_COMMANDS)
     examples = [
@@ -89,8 +89,7 @@ def _load_commands(memory_limit: int) -> Data:
     labels = np.array([examples[i][1] for i in order], np.int64)
 
     def split(start: int, stop: int) -> Split:
-        arrays = {"text": texts[start:stop], "label": labels[start:stop]}
-        return Split(lambda: tf.data.Dataset.from_tensor_slices(arrays), stop - start)
+        return split_of({"text": texts[start:stop], "label": labels[start:stop]})
 
     return Data(
         name="commands",

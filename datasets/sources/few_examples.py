@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import tensorflow as tf
 
 from zoo.datasets.data import Data
 from zoo.datasets.raw import OF_SPLITS, Split
@@ -54,11 +53,4 @@ def _few(split: Split, count: int) -> Split:
     wanted = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         wanted[order[labels[order] == label][:count]] = True
-    with tf.device("CPU"):
-        mask = tf.constant(wanted)
-
-    def dataset(content: bool = False) -> tf.data.Dataset:
-        whole = split.content() if content and split.content else split.dataset()
-        return whole.enumerate().filter(lambda i, _: mask[i]).map(lambda _, example: example)
-
-    return Split(dataset, int(wanted.sum()), lambda: dataset(content=True))
+    return split.pick(np.flatnonzero(wanted))

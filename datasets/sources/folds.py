@@ -6,10 +6,9 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from zoo.datasets.data import Data
-from zoo.datasets.raw import OF_SPLITS, SPLITS, Split
+from zoo.datasets.raw import OF_SPLITS, SPLITS, joined
 from zoo.datasets.sources.labels import rarest
 from zoo.datasets.sources.splitting import deal, digest
 from zoo.errors import UsageError
@@ -57,9 +56,10 @@ def take_fold(data: Data, folds: int, fold: int) -> Data:
     sizes = {role: int((parts == number).sum()) for number, role in enumerate(SPLITS)}
     if not all(sizes.values()):
         raise UsageError(f"Data set {data.name!r} gives {sizes} with folds={folds}. Pass fewer folds.")
+    whole = joined([data.splits[role] for role in SPLITS])
     return dataclasses.replace(
         data,
-        splits={role: _chosen(data, parts == number) for number, role in enumerate(SPLITS)},
+        splits={role: whole.pick(np.flatnonzero(parts == number)) for number, role in enumerate(SPLITS)},
         arguments={**data.arguments, "folds": folds, "fold": fold},
         about={key: value for key, value in data.about.items() if key not in OF_SPLITS},
     )
@@ -72,7 +72,7 @@ def _contents(data: Data) -> tuple[list[bytes], list[int] | None]:
     digests: list[bytes] = []
     labels: list[int] = []
     flags: list[np.ndarray] = []
-    for example in _joined(data).as_numpy_iterator():
+    for example in joined([data.splits[role] for role in SPLITS]).dataset().as_numpy_iterator():
         parts = (value for key, value in sorted(example.items()) if key not in targets)
         digests.append(digest(*(part for value in parts for part in _bytes(value))))
         labels += [int(example[key]) for key in classes if np.ndim(example[key]) == 0]
@@ -87,21 +87,3 @@ def _bytes(value: Any) -> list[bytes]:
     if value.dtype == object:
         return [repr(value.tolist()).encode()]
     return [repr(value.shape).encode(), value.tobytes()]
-
-
-def _joined(data: Data, content: bool = False) -> tf.data.Dataset:
-    splits = [data.splits[role] for role in SPLITS]
-    first, *others = ((split.content if content and split.content else split.dataset)() for split in splits)
-    for other in others:
-        first = first.concatenate(other)
-    return first
-
-
-def _chosen(data: Data, wanted: np.ndarray) -> Split:
-    with tf.device("CPU"):
-        mask = tf.constant(wanted)
-
-    def dataset(content: bool = False) -> tf.data.Dataset:
-        return _joined(data, content).enumerate().filter(lambda i, _: mask[i]).map(lambda _, example: example)
-
-    return Split(dataset, int(wanted.sum()), lambda: dataset(content=True))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
+import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +17,7 @@ from zoo import storage
 from zoo.datasets.data import Data
 from zoo.datasets.preprocessing import image_files
 from zoo.datasets.preprocessing.base import object_array
-from zoo.datasets.raw import SPLITS, Feature, Split
+from zoo.datasets.raw import SPLITS, Access, Feature, Split
 from zoo.datasets.sources.labels import count_classes, note_on_lacking
 from zoo.datasets.sources.splitting import SHARES, also_in_train, divide, is_undivided
 from zoo.errors import UsageError, printable
@@ -59,25 +62,50 @@ def split_of(columns: Mapping[str, Column], *, images: str | None = None, conten
             for k, v in columns.items()
             if not isinstance(v, np.ndarray)
         }
-    extents = {k: (start, length) for k, (_, start, length) in varying.items()}
+        extents = {k: (tf.constant(start), tf.constant(length)) for k, (_, start, length) in varying.items()}
 
-    @tf.autograph.experimental.do_not_convert
-    def example(row: dict[str, tf.Tensor], places: dict[str, Any]) -> dict[str, tf.Tensor]:
+    def stored(row: dict[str, tf.Tensor], places: dict[str, Any]) -> dict[str, tf.Tensor]:
         cut = {k: flat[places[k][0] : places[k][0] + places[k][1]] for k, (flat, _, _) in varying.items()}
         whole = {**row, **cut}
         if images is not None:
-            whole[images] = image_files.decoder()(tf.io.read_file(whole[images]))
+            whole[images] = tf.io.read_file(whole[images])
         return {k: whole[k] for k in columns}
+
+    def decoded(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return row if images is None else {**row, images: image_files.decoder()(row[images])}
+
+    @tf.autograph.experimental.do_not_convert
+    def example(row: dict[str, tf.Tensor], places: dict[str, Any]) -> dict[str, tf.Tensor]:
+        return decoded(stored(row, places))
 
     def dataset() -> tf.data.Dataset:
         rows = tf.data.Dataset.from_tensor_slices((plain, extents))
         return rows.map(example, num_parallel_calls=2, deterministic=True)
 
+    def fetch(number: tf.Tensor) -> dict[str, tf.Tensor]:
+        return stored(*tf.nest.map_structure(lambda column: column[number], (plain, extents)))
+
     size = len(next(iter(columns.values())))
     if images is None:
-        return Split(dataset, size)
+        return Split(dataset, size, access=Access(fetch))
+    fault = functools.partial(_file_fault, columns[images], contents)
     files = {**columns, images: texts(contents)}
-    return Split(dataset, size, lambda: tf.data.Dataset.from_tensor_slices(files))
+    return Split(
+        dataset, size, lambda: tf.data.Dataset.from_tensor_slices(files), Access(fetch, decoded, fault, costly=True)
+    )
+
+
+def _file_fault(paths: Column, contents: Sequence[bytes], number: int) -> str:
+    """Returns why an image file is not the one that was read at the start, empty if it is."""
+    path = os.fsdecode(bytes(paths[number]))
+    try:
+        content = storage.read_bytes(path, _LARGEST_IMAGE)
+    except OSError as error:
+        return f"{printable(path)} cannot be read any more: {error.strerror or 'unreadable'}"
+    if hashlib.sha256(content).digest() == contents[number]:
+        return ""
+    fault = image_files.check(content)[1]
+    return f"{printable(path)} has changed since the data was read{f': {fault}' if fault else ''}"
 
 
 def _extents(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -239,7 +267,6 @@ def check_images(paths: Sequence[Path], where: Path, *, skip_broken: bool) -> Im
         UsageError: files are not images that a served model can read, or none is. The message names them.
     """
     import concurrent.futures
-    import hashlib
 
     def look(path: Path) -> tuple[tuple[int, ...], str, bytes]:
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import remote
+from zoo.datasets.cache import Cache, as_cache
 from zoo.datasets.sources.embedded import EMBEDDED
 from zoo.datasets.sources.labels import leaving_out
 from zoo.datasets.sources.names import check_folder, check_options
@@ -35,10 +36,13 @@ def load(
     out_of_scope: str | None = None,
     tokenizer: str | None = None,
     examples_per_class: int | None = None,
+    cache: str | None = None,
+    cache_dir: str | None = None,
 ) -> Data:
     """See `zoo.datasets.load`. `options` are the options that only some data sets take; `model` names the model that the
     data is for, whose tasks decide what arrays are."""
     check_tokenizer(tokenizer)
+    kept = as_cache(cache, cache_dir)
     given = {k: v for k, v in options.items() if v is not None}
     if (folds is None) != (fold is None):
         raise UsageError(
@@ -56,7 +60,7 @@ def load(
             _print_notes(data)
             _print_columns(data)
             _print_left_out(data)
-        data = _few(_scoped(data, out_of_scope), examples_per_class)
+        data = _cached(_few(_scoped(data, out_of_scope), examples_per_class), kept)
         return data if folds is None or fold is None else _fold(data, folds, fold)
     given |= {split: file for split, file in (("validation", validation), ("test", test)) if file is not None}
     kind, _, path = name.partition(":")
@@ -73,7 +77,7 @@ def load(
     if not is_source or takes_path(SOURCES.get(kind)):
         _print_columns(data)
         _print_left_out(data)
-    data = _few(_scoped(data, out_of_scope), examples_per_class)
+    data = _cached(_few(_scoped(data, out_of_scope), examples_per_class), kept)
     return data if folds is None or fold is None else _fold(data, folds, fold)
 
 
@@ -95,6 +99,10 @@ def _few(data: Data, count: int | None) -> Data:
     from zoo.datasets.sources.few_examples import few_of_each_class
 
     return few_of_each_class(data, count)
+
+
+def _cached(data: Data, cache: Cache | None) -> Data:
+    return data if cache is None else dataclasses.replace(data, cache=cache)
 
 
 def _fold(data: Data, folds: int, fold: int) -> Data:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.datasets.data import Data
-from zoo.datasets.raw import OF_SPLITS, Split
+from zoo.datasets.raw import OF_SPLITS, Split, joined
 from zoo.datasets.sources.splitting import is_undivided
 from zoo.errors import UsageError, did_you_mean
 from zoo.tasks import get_task
@@ -20,11 +20,7 @@ _KEY = "label"
 
 def unlabelled(split: Split) -> Split:
     """Returns a split whose label is 0, for examples that have none of the classes."""
-
-    def dataset() -> tf.data.Dataset:
-        return split.dataset().map(lambda example: {**example, _KEY: tf.zeros_like(example[_KEY])})
-
-    return Split(dataset, split.num_examples)
+    return split.map(lambda example: {**example, _KEY: tf.zeros_like(example[_KEY])})
 
 
 def without_class(data: Data, label: str) -> Data:
@@ -82,7 +78,7 @@ def without_class(data: Data, label: str) -> Data:
         if (labels[name] == number).any()
     }
     if (unused := found.pop("train", None)) is not None:
-        found["test"] = _joined(found["test"], unused) if "test" in found else unused
+        found["test"] = joined([found["test"], unused]) if "test" in found else unused
     return dataclasses.replace(
         data,
         splits=kept,
@@ -103,20 +99,12 @@ def _about(data: Data, kept: np.ndarray) -> dict[str, Any]:
 
 def _chosen(split: Split, wanted: np.ndarray, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Split:
     """Returns the examples of a split that are wanted, in their order, each changed."""
-    with tf.device("CPU"):
-        mask = tf.constant(wanted)
 
-    def chosen(source: tf.data.Dataset) -> tf.data.Dataset:
-        numbered = source.enumerate().filter(lambda place, _: mask[place])
-        return numbered.map(lambda _, example: change(example) if _KEY in example else example)
+    def changed(example: dict[str, Any]) -> dict[str, Any]:
+        return change(example) if _KEY in example else example
 
-    content = split.content
-    return Split(
-        lambda: chosen(split.dataset()),
-        int(wanted.sum()),
-        None if content is None else lambda: chosen(content()),
-    )
-
-
-def _joined(one: Split, other: Split) -> Split:
-    return Split(lambda: one.dataset().concatenate(other.dataset()), one.num_examples + other.num_examples)
+    picked = split.pick(np.flatnonzero(wanted))
+    if split.content is None or picked.content is None:
+        return picked.map(changed)
+    content = picked.content
+    return picked.map(changed, lambda: content().map(changed))

@@ -139,7 +139,7 @@ def _divided(split: Split, numbers: list[list[int]], only: list[int]) -> Split:
         text = tf.where(written == "", _joined(tf.boolean_mask(cleaned, sizes > 0)), written)
         return {**example, "tokens": letters.flat_values, "tags": tf.cast(found, example["tags"].dtype), "text": text}
 
-    return Split(lambda: split.dataset().map(divide), split.num_examples)
+    return split.map(divide)
 
 
 def _joined(words: tf.Tensor) -> tf.Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib
 import re
 import zipfile
@@ -17,37 +16,12 @@ import numpy as np
 from zoo.datasets.sources import tfds_tables
 from zoo.datasets.sources.names import TESTED, check_folder, check_options, list_datasets
 from zoo.datasets.sources.registry import SOURCES
+from zoo.datasets.sources.tfds_splits import Reader, raw_examples, split_of_builder
 from zoo.errors import UsageError, did_you_mean, one_line
 
 if TYPE_CHECKING:
-    import tensorflow as tf
-
     from zoo.datasets.data import Data
     from zoo.datasets.raw import Split
-
-
-@dataclasses.dataclass(frozen=True)
-class Reader:
-    """How the examples of a builder become ours.
-
-    Attributes:
-        tasks: the tasks that the examples serve.
-        keys: the builder's key by our key.
-        label_names: the builder's key of a label's name, if labels are plain numbers.
-        placeholder: the tag of tokens to leave out.
-        windows: default steps of history and of forecast, if the examples are windows over one long series.
-        table: the target, if the examples are rows of a table.
-        out_of_scope: the builder's split of examples that belong to none of the classes, by the split with whose report they
-            are scored.
-    """
-
-    tasks: tuple[str, ...]
-    keys: Mapping[str, str]
-    label_names: str | None = None
-    placeholder: str | None = None
-    windows: tuple[int, int] | None = None
-    table: str | None = None
-    out_of_scope: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 _MEASURED = 1_000
@@ -94,7 +68,7 @@ def load_builder(
         splits = _windows(name, builder, reader, **chosen)
     else:
         roles = _choose_splits(name, list(builder.info.splits))
-        splits = {role: _split(builder, reader, spec) for role, spec in roles.items()}
+        splits = {role: split_of_builder(builder, reader, spec) for role, spec in roles.items()}
     sizes = {role: part.num_examples for role, part in splits.items()}
     if not all(sizes.values()):
         raise UsageError(f"Data set {name!r} is too small to split: {sizes}. Choose one with more examples.")
@@ -111,7 +85,9 @@ def load_builder(
         source=f"{builder.info.homepage} (TensorFlow Datasets {builder.info.full_name})",
         memory_limit=memory_limit,
         about={**_about(builder, chosen), **_median_size(splits["train"], features)},
-        out_of_scope={role: unlabelled(_split(builder, reader, spec)) for role, spec in reader.out_of_scope.items()},
+        out_of_scope={
+            role: unlabelled(split_of_builder(builder, reader, spec)) for role, spec in reader.out_of_scope.items()
+        },
     )
 
 
@@ -189,56 +165,10 @@ def _reader(name: str, builder: Any) -> Reader:
     )
 
 
-def _raw(builder: Any, spec: str, decoders: Mapping[str, Any] | None = None) -> tf.data.Dataset:
-    import tensorflow_datasets as tfds
-
-    read = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
-    return builder.as_dataset(split=spec, shuffle_files=False, read_config=read, decoders=decoders or None)
-
-
-def _undecoded(builder: Any, reader: Reader) -> dict[str, Any]:
-    """Returns decoders that keep photographs as file bytes, for `Split.content`.
-
-    Images of one size are excluded: TensorFlow Datasets compressed their pixels itself, and the bytes may depend on its
-    version.
-    """
-    import tensorflow_datasets as tfds
-
-    key = reader.keys.get("image", "")
-    varies = key and None in builder.info.features[key].shape[:2]
-    return {key: tfds.decode.SkipDecoding()} if varies else {}
-
-
-def _split(builder: Any, reader: Reader, spec: str) -> Split:
-    """Returns a split of a builder, with our keys and dtypes."""
-    import tensorflow as tf
-
-    from zoo.datasets.raw import Split
-
-    dtypes = {"label": tf.int64, "tags": tf.int64, "time": tf.int64, "rating": tf.float32, "series": tf.float32}
-    dropped = None
-    if reader.placeholder is not None:
-        dropped = builder.info.features[reader.keys["tags"]].feature.str2int(reader.placeholder)
-
-    def ours(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        found = {k: tf.cast(example[v], dtypes.get(k, example[v].dtype)) for k, v in reader.keys.items()}
-        if dropped is not None:
-            kept = found["tags"] != dropped
-            found["tokens"] = tf.boolean_mask(found["tokens"], kept)
-            tags = tf.boolean_mask(found["tags"], kept)
-            found["tags"] = tags - tf.cast(tags > dropped, tf.int64)
-        return found
-
-    def dataset(decoders: Mapping[str, Any] | None = None) -> tf.data.Dataset:
-        return _raw(builder, spec, decoders).map(ours, num_parallel_calls=2, deterministic=True)
-
-    return Split(dataset, builder.info.splits[spec].num_examples, lambda: dataset(_undecoded(builder, reader)))
-
-
 def _windows(name: str, builder: Any, reader: Reader, window: int, horizon: int) -> dict[str, Split]:
     from zoo.datasets.sources.windows import window_splits
 
-    (example,) = _raw(builder, "train").as_numpy_iterator()
+    (example,) = raw_examples(builder, "train").as_numpy_iterator()
     return window_splits(name, example[reader.keys["series"]], window, horizon)
 
 
@@ -272,7 +202,7 @@ def _class_names(builder: Any, reader: Reader) -> tuple[str, ...]:
     if reader.label_names is None:
         held = builder.info.features[key]
         return tuple(n for n in getattr(held, "feature", held).names if n != reader.placeholder)
-    names = {int(e[key]): e[reader.label_names].decode() for e in _raw(builder, "train").as_numpy_iterator()}
+    names = {int(e[key]): e[reader.label_names].decode() for e in raw_examples(builder, "train").as_numpy_iterator()}
     if sorted(names) != list(range(len(names))):
         raise UsageError(f"The labels of {builder.name!r} are not numbered from 0. Choose another data set.")
     return tuple(names[i] for i in range(len(names)))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from zoo.datasets.raw import Split
+from zoo.datasets.raw import Access, Split
 from zoo.datasets.sources.in_memory import positive
 from zoo.datasets.sources.splitting import is_undivided
 from zoo.errors import UsageError
@@ -112,6 +112,9 @@ def _split_of(held: Mapping[str, tf.Tensor], starts: np.ndarray, window: int, ho
         numbers = tf.data.Dataset.from_tensor_slices(starts.astype(np.int64))
         return numbers.map(example, num_parallel_calls=2, deterministic=True)
 
+    with tf.device("CPU"):
+        places = tf.constant(starts, tf.int64)
+
     def content() -> tf.data.Dataset:  # each step once, not once for every window
         first, last = starts.min() - window, starts.max() + horizon
         steps = {"steps": held["values"][first:last], "starts": starts, "window": [window, horizon]}
@@ -119,7 +122,7 @@ def _split_of(held: Mapping[str, tf.Tensor], starts: np.ndarray, window: int, ho
             {**steps, **({"known": held["known"][first:last]} if "known" in held else {})}
         )
 
-    return Split(dataset, len(starts), content)
+    return Split(dataset, len(starts), content, Access(lambda number: example(places[number])))
 
 
 def _merged(starts: list[np.ndarray]) -> np.ndarray:

@@ -16,7 +16,8 @@ from PIL import Image
 import zoo
 from selection import slow
 from zoo.errors import UsageError
-from zoo.training.augmentation import MIXING, NAMES, _change_batch, _Draws, _operations, augment, check_augmentation
+from zoo.training.augmentation import MIXING, NAMES, _change_batch, _operations, augment, check_augmentation
+from zoo.training.image_draws import Draws
 from zoo.training.run_checks import check_images
 
 GREY, COLOUR = (12, 10, 1), (12, 10, 3)
@@ -204,7 +205,7 @@ def test_rand_augment_draws_operations_and_strengths_per_image():
 
 
 def operated(name, images):
-    return _operations(*images.shape[1:])[name](tf.constant(images), _Draws(tf.constant([1, 2]))).numpy()
+    return _operations(*images.shape[1:])[name](tf.constant(images), Draws(tf.constant([1, 2]))).numpy()
 
 
 def levels(count=40, shape=(11, 13, 3)):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -23,29 +24,10 @@ from zoo.config_checks import AUGMENTATIONS as NAMES
 from zoo.config_checks import MIXING, augmentations
 from zoo.errors import UsageError
 from zoo.kernels import traced
+from zoo.training.image_draws import PLACED, Change, Draws, mix_seed, moved
 
 _MIXUP_ALPHA = 0.2  # what the paper took for ImageNet
 _OPERATIONS_PER_IMAGE = 2
-
-_Change = Callable[[tf.Tensor, "_Draws"], tf.Tensor]
-
-
-class _Draws(keras.random.SeedGenerator):
-    """Gives Keras's random functions, one after the other, seeds that are computed from a key instead of a variable."""
-
-    def __init__(self, key: tf.Tensor) -> None:
-        # Not Keras's own __init__: it makes the variable, and with no seed asks Python's global random numbers for one.
-        self._key, self._count = key, 0
-
-    def next(self, ordered: bool = True) -> tf.Tensor:
-        """Returns the next seed, int32 (2,)."""
-        self._count += 1  # while the graph is traced: every draw of the graph gets a number of its own
-        return mix_seed(self._key, self._count)
-
-
-def mix_seed(key: tf.Tensor, number: int | tf.Tensor) -> tf.Tensor:
-    """Returns a key, int32 (2,), that is made of another one and a number."""
-    return tf.random.experimental.stateless_fold_in(key, tf.cast(number, tf.int32))
 
 
 def check_augmentation(names: Sequence[str], element_spec: Any) -> None:
@@ -168,6 +150,42 @@ def augment(
     return dataset.enumerate(start).map(one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
+def augment_share(
+    dataset: tf.data.Dataset, names: Sequence[str], *, seed: int, epoch: int, start: int
+) -> tf.data.Dataset:
+    """Changes a worker's rows of each batch as `augment` changes them in the whole batch.
+
+    Args:
+        dataset: ((inputs, targets, weights), (places, real, size)), as `Prepared.share` returns it.
+        names: some of `PLACED`.
+        seed: as in `augment`, like `epoch` and `start`.
+
+    Returns:
+        Elements of the same structure.
+
+    Example:
+        >>> rows = prepared.share("train", 64, (0, 2, 2), seed=0, epoch=3, start=0)
+        >>> rows = augment_share(rows, ["flip"], seed=0, epoch=3, start=0)
+    """
+    (inputs_spec, targets_spec, weights_spec), _ = dataset.element_spec
+    check_augmentation(names, (inputs_spec, targets_spec, weights_spec))
+    ((image, spec),) = inputs_spec.items()
+    change = _change_batch(tuple(names), tuple(spec.shape[1:]), 0)
+    key = mix_seed(tf.constant(np.array([seed, 0], np.uint32).view(np.int32)), epoch)
+
+    @tf.autograph.experimental.do_not_convert
+    def one(position: tf.Tensor, rows: tuple[Any, ...]) -> tuple[Any, ...]:
+        (inputs, targets, weights), (places, real, size) = rows
+        (target,) = targets
+        images, labels, given = change(
+            inputs[image], targets[target], weights.get(target), mix_seed(key, position), size, places
+        )
+        changed = {image: tf.ensure_shape(images, inputs[image].shape)}, {target: labels}
+        return (*changed, weights if given is None else {target: given}), (places, real, size)
+
+    return dataset.enumerate(start).map(one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
 @contextlib.contextmanager
 def _single_precision() -> Iterator[None]:
     """Lets Keras draw in float32 whatever its default: its rotation fails in float64, and the draws would be others."""
@@ -188,17 +206,31 @@ def _change_batch(names: tuple[str, ...], shape: tuple[int, int, int], num_class
         shape: (height, width, channels).
         num_classes: number of classes.
     """
-    makers = {"flip": _flip, "crop": _crop, "rand_augment": _rand_augment}
     with _single_precision(), tf.init_scope(), tf.device("/cpu:0"):  # layers make variables, even if nothing reads them
-        changes = [(NAMES.index(name), makers[name](*shape)) for name in names if name in makers]
+        randomly = _rand_augment(*shape) if "rand_augment" in names else None
         mixers = [_MIXERS[name]() for name in names if name in MIXING]
 
     @functools.partial(traced, autograph=False)
-    def change(inputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor | None, key: tf.Tensor) -> Any:
+    def change(
+        inputs: tf.Tensor,
+        targets: tf.Tensor,
+        weights: tf.Tensor | None,
+        key: tf.Tensor,
+        size: tf.Tensor | None = None,
+        places: tf.Tensor | None = None,
+    ) -> Any:
         with _single_precision():
             images = tf.cast(inputs, tf.float32)
-            for number, apply in changes:  # a key for each name: the draws of one do not depend on the others
-                images = apply(images, _Draws(mix_seed(key, number)))
+            whole = tf.shape(images)[0] if size is None else size
+
+            def draws(name: str) -> Draws:  # a key for each name: the draws of one do not depend on the others
+                return Draws(mix_seed(key, NAMES.index(name)), whole, places)
+
+            for are_moves, group in itertools.groupby((n for n in names if n not in MIXING), PLACED.__contains__):
+                if are_moves:
+                    images = moved(images, shape[:2], {name: draws(name) for name in group})
+                elif randomly is not None:
+                    images = randomly(images, draws("rand_augment"))
             if mixers:
                 images, targets, weights = _mix(
                     mixers, images, targets, weights, num_classes, mix_seed(key, len(NAMES))
@@ -213,41 +245,17 @@ def _change_batch(names: tuple[str, ...], shape: tuple[int, int, int], num_class
 _LAYER = {"seed": 0, "dtype": "float32", "data_format": "channels_last"}  # without a seed, Keras asks Python for one
 
 
-def _apply(layer: Any) -> _Change:
+def _apply(layer: Any) -> Change:
     """Returns what a Keras layer does to images, with random numbers of ours."""
 
-    def change(images: tf.Tensor, draws: _Draws) -> tf.Tensor:
+    def change(images: tf.Tensor, draws: Draws) -> tf.Tensor:
         transformation = layer.get_random_transformation(images, training=True, seed=draws)
         return layer.transform_images(images, transformation, training=True)
 
     return change
 
 
-def _flip(height: int, width: int, channels: int) -> _Change:
-    return _apply(keras.layers.RandomFlip("horizontal", **_LAYER))
-
-
-def _crop(height: int, width: int, channels: int) -> _Change:
-    """Shifts every image: Keras's RandomCrop would cut all images of a batch at the same place."""
-    most = [min(max(1, round(size / 8)), size - 1) for size in (width, height)]  # pixels
-    layer = keras.layers.RandomTranslation(
-        height_factor=(most[1] + 0.5) / height,  # rounded to whole pixels, so that every shift is as likely
-        width_factor=(most[0] + 0.5) / width,
-        fill_mode="constant",
-        interpolation="nearest",
-        **_LAYER,
-    )
-
-    def change(images: tf.Tensor, draws: _Draws) -> tf.Tensor:
-        transformation = layer.get_random_transformation(images, training=True, seed=draws)
-        limit = tf.constant(most, tf.float32)
-        pixels = tf.clip_by_value(tf.round(transformation["translations"]), -limit, limit)  # (batch, 2)
-        return layer.transform_images(images, {**transformation, "translations": pixels}, training=True)
-
-    return change
-
-
-def _rand_augment(height: int, width: int, channels: int) -> _Change:
+def _rand_augment(height: int, width: int, channels: int) -> Change:
     """RandAugment with Keras's layers for its operations.
 
     Keras's layer of that name takes the same two operations for all images of a batch, computes all of them to keep two,
@@ -255,7 +263,7 @@ def _rand_augment(height: int, width: int, channels: int) -> _Change:
     """
     operations = list(_operations(height, width, channels).values())
 
-    def once(images: tf.Tensor, draws: _Draws) -> tf.Tensor:
+    def once(images: tf.Tensor, draws: Draws) -> tf.Tensor:
         count = tf.shape(images)[0]
         chosen = keras.random.randint((count,), 0, len(operations), seed=draws)
         # Each operation gets the images that chose it, so that nothing is computed in vain.
@@ -264,12 +272,12 @@ def _rand_augment(height: int, width: int, channels: int) -> _Change:
         changed = [apply(part, draws) for apply, part in zip(operations, parts, strict=True)]
         return tf.ensure_shape(tf.dynamic_stitch(places, changed), images.shape)
 
-    def change(images: tf.Tensor, draws: _Draws) -> tf.Tensor:
+    def change(images: tf.Tensor, draws: Draws) -> tf.Tensor:
         key = draws.next()
         # A loop of the graph, not of Python: every epoch pays for the size of the graph.
         _, images = tf.while_loop(
             lambda number, _: number < _OPERATIONS_PER_IMAGE,
-            lambda number, images: (number + 1, once(images, _Draws(mix_seed(key, number)))),
+            lambda number, images: (number + 1, once(images, Draws(mix_seed(key, number)))),
             (tf.constant(0), images),
         )
         return tf.clip_by_value(images, 0.0, 1.0)
@@ -277,7 +285,7 @@ def _rand_augment(height: int, width: int, channels: int) -> _Change:
     return change
 
 
-def _operations(height: int, width: int, channels: int) -> dict[str, _Change]:
+def _operations(height: int, width: int, channels: int) -> dict[str, Change]:
     """Returns RandAugment's operations for images in 0 to 1."""
     layers = keras.layers
     moved = {"fill_mode": "constant", **_LAYER}
@@ -285,7 +293,7 @@ def _operations(height: int, width: int, channels: int) -> dict[str, _Change]:
     fixed = {key: value for key, value in ranged.items() if key != "seed"}
     equalize = _apply(layers.Equalization(**fixed))
 
-    def equalize_each(images: tf.Tensor, draws: _Draws) -> tf.Tensor:
+    def equalize_each(images: tf.Tensor, draws: Draws) -> tf.Tensor:
         # One by one: Keras counts the values of all images of a batch into one histogram.
         one = tf.TensorSpec((height, width, channels))
         return tf.map_fn(lambda image: equalize(image[tf.newaxis], draws)[0], images, fn_output_signature=one)
@@ -321,7 +329,7 @@ class _MixUp:
     def __init__(self) -> None:
         self.layer = keras.layers.MixUp(alpha=_MIXUP_ALPHA, **_LAYER)
 
-    def draw(self, images: tf.Tensor, draws: _Draws) -> dict[str, tf.Tensor]:
+    def draw(self, images: tf.Tensor, draws: Draws) -> dict[str, tf.Tensor]:
         return self.layer.get_random_transformation(images, training=True, seed=draws)
 
 
@@ -333,7 +341,7 @@ class _CutMix(_MixUp):
         # 0 the weights are 0 / 0: targets that are not numbers.
         self.layer = keras.layers.CutMix(factor=(1.0, 1.0), **_LAYER)
 
-    def draw(self, images: tf.Tensor, draws: _Draws) -> dict[str, tf.Tensor]:
+    def draw(self, images: tf.Tensor, draws: Draws) -> dict[str, tf.Tensor]:
         transformation = self.layer.get_random_transformation(images, training=True, seed=draws)
         # Keras weighs by the area before it is cut to whole pixels.
         pasted = tf.reduce_mean(tf.cast(transformation["batch_masks"][..., 0], tf.float32), axis=(1, 2))
@@ -361,7 +369,7 @@ def _mix(
 
     def by(index: int) -> Callable[[], tuple[tf.Tensor, tf.Tensor]]:
         def mixed() -> tuple[tf.Tensor, tf.Tensor]:
-            layer, how = mixers[index].layer, mixers[index].draw(images, _Draws(mix_seed(key, 1 + index)))
+            layer, how = mixers[index].layer, mixers[index].draw(images, Draws(mix_seed(key, 1 + index)))
             mixture = layer.transform_images(images, how, training=True)
             return tf.clip_by_value(mixture, 0.0, 1.0), layer.transform_labels(targets, how, training=True)
 

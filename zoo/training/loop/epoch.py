@@ -9,12 +9,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from zoo.training.augmentation import augment
+from zoo.training.augmentation import augment, augment_share
+from zoo.training.image_draws import PLACED
 from zoo.training.loop.call_length import CallLength
 from zoo.training.loop.computation import Computation
+from zoo.training.loop.failures import readable
+from zoo.training.loop.shares import divide
 from zoo.training.loop.signals import Stops
 from zoo.training.loop.state import RunState
-from zoo.training.loop.step import divide
 from zoo.training.loop.validation import Validation
 
 
@@ -68,7 +70,8 @@ class Epoch:
         state, count = self._state, self._steps_of_next_call()
         self._callbacks.on_train_batch_begin(state.step)
         started = time.perf_counter()
-        done, loss = run_steps(count)
+        with readable(self._computation.data, "train", self._config.batch_size, **self._position):
+            done, loss = run_steps(count)
         done = int(done)
         self._computation.check_gradients()
         self._computation.check_draws(state.devices)
@@ -97,7 +100,8 @@ class Epoch:
         """Returns the function that runs a number of steps from here on, in the order of this epoch."""
         config, computation, state = self._config, self._computation, self._state
         if computation.resident is None:
-            iterator = iter(divide(self._batches(), computation.strategy, config.accumulation_steps, numbered=True))
+            parts = computation.strategy, config.accumulation_steps
+            iterator = iter(divide(self._batches, *parts, numbered=True, share=self._share))
             return lambda count: computation.calls.train(iterator, tf.constant(count, tf.int32))
         numbers = computation.resident.order(config.seed, state.epoch, config.batch_size, config.group_by_length)
         order, columns, examples = tf.constant(numbers, tf.int32), computation.resident.columns, len(numbers)
@@ -111,10 +115,23 @@ class Epoch:
 
         return run
 
+    @property
+    def _position(self) -> dict[str, int]:
+        return {"seed": self._config.seed, "epoch": self._state.epoch, "start": self._state.step}
+
     def _batches(self) -> tf.data.Dataset:
-        config, data, state = self._config, self._computation.data, self._state
-        position = {"seed": config.seed, "epoch": state.epoch, "start": state.step}
+        config, data, position = self._config, self._computation.data, self._position
         batches = data.batches("train", config.batch_size, **position, group_by_length=config.group_by_length)
         if not config.augmentation:
             return batches
         return augment(batches, config.augmentation, **position, num_classes=len(data.class_names))
+
+    def _share(self, index: int, count: int, least: int) -> tf.data.Dataset | None:
+        """Returns the rows of a worker alone, if neither the data nor the augmentation needs the others."""
+        config, share = self._config, getattr(self._computation.data, "share", None)
+        if share is None or not {*config.augmentation} <= PLACED:
+            return None
+        rows = share("train", config.batch_size, (index, count, least), **self._position)
+        if rows is None or not config.augmentation:
+            return rows
+        return augment_share(rows, config.augmentation, **self._position)

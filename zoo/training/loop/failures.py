@@ -55,6 +55,30 @@ def explained(config: TrainConfig, strategy: tf.distribute.Strategy) -> Iterator
         ) from error
 
 
+@contextlib.contextmanager
+def readable(data: TrainingData, split: str, batch_size: int, **position: int) -> Iterator[None]:
+    """Replaces TensorFlow's error about an example that cannot be read by a sentence about its file.
+
+    Args:
+        data: the data that is read in the block.
+        split: name of the split.
+        batch_size: examples per batch.
+        **position: `seed`, `epoch` and `start` of the batches, as in `TrainingData.batches`.
+
+    Raises:
+        UsageError: a file is missing or has changed.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        fault = getattr(data, "fault", None)
+        if fault is not None and (found := fault(split, batch_size, **position)):
+            raise UsageError(
+                f"{found}. Put the file back as it was: the same command then resumes the run from its last checkpoint."
+            ) from error
+        raise
+
+
 def invalid_example(data: TrainingData) -> str:
     """Returns a sentence about the first training example with NaN or infinity in its inputs, empty if there is none, or if
     NaN marks a missing value."""

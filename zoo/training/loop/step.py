@@ -24,6 +24,7 @@ from zoo.config_checks import MIXING
 from zoo.kernels import traced, without_cudnn
 from zoo.tasks import call_model
 from zoo.training.loop.draws import Draws, rows_of_batch
+from zoo.training.loop.shares import num_rows
 from zoo.training.objective import ModelObjective, members_apart
 from zoo.training.optimizers import Update
 
@@ -268,74 +269,6 @@ def _unconverted(model: keras.Model, step: Callable[..., Any], jit_compile: bool
 
 def _gathered(columns: Any, rows: tf.Tensor) -> Any:
     return tf.nest.map_structure(lambda column: tf.gather(column, rows), columns)
-
-
-def divide(
-    dataset: tf.data.Dataset, strategy: tf.distribute.Strategy, accumulation_steps: int = 1, *, numbered: bool = False
-) -> tf.data.Dataset | tf.distribute.DistributedDataset:
-    """Divides global batches over the replicas of all workers: the first rows to the first replica, and so on.
-
-    Every replica gets as many rows, or one less. Of a batch with fewer rows than there are parts the first row is
-    repeated with weight 0, because some kernels reject an empty batch.
-
-    Args:
-        dataset: batches (inputs, targets, weights).
-        strategy: whose replicas share a batch.
-        accumulation_steps: parts of a replica's share.
-        numbered: whether a share ends with the number of its first row in the batch, where there are several replicas.
-
-    Returns:
-        What `iter` gives the elements of for `strategy.run`.
-    """
-    replicas = strategy.num_replicas_in_sync
-    if replicas * accumulation_steps > 1:
-        filled = functools.partial(_filled, replicas * accumulation_steps)
-        dataset = dataset.map(tf.autograph.experimental.do_not_convert(filled))
-    if replicas == 1:
-        return strategy.experimental_distribute_dataset(dataset) if _has_gpu(strategy) else dataset
-
-    def shares(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        local = replicas // context.num_input_pipelines
-        mine = tf.range(local) + context.input_pipeline_id * local
-
-        @tf.autograph.experimental.do_not_convert
-        def cut(*batch: Any) -> tf.data.Dataset:
-            size = num_rows(batch)
-
-            def share(replica: tf.Tensor) -> Any:
-                first, last = size * replica // replicas, size * (replica + 1) // replicas
-                rows = tf.nest.map_structure(lambda rows: rows[first:last], batch)
-                return (*rows, first) if numbered else rows
-
-            return tf.data.Dataset.from_tensor_slices(mine).map(tf.autograph.experimental.do_not_convert(share))
-
-        return dataset.flat_map(cut).prefetch(2 * local)
-
-    return strategy.distribute_datasets_from_function(shares)
-
-
-def _has_gpu(strategy: tf.distribute.Strategy) -> bool:
-    """Whether batches are copied to a GPU while the previous one is computed."""
-    return isinstance(strategy, tf.distribute.OneDeviceStrategy) and "GPU" in strategy.extended.worker_devices[0]
-
-
-def num_rows(batch: Any) -> tf.Tensor:
-    """Returns the number of examples of a batch, int32."""
-    return tf.shape(tf.nest.flatten(batch)[0])[0]
-
-
-def _filled(least: int, inputs: Tensors, targets: Tensors, weights: Tensors) -> tuple[Tensors, Tensors, Tensors]:
-    missing = tf.maximum(0, least - num_rows(inputs))
-    ones = tf.ones([num_rows(inputs)], keras.config.floatx())
-
-    def longer(rows: tf.Tensor) -> tf.Tensor:
-        return tf.concat([rows, tf.repeat(rows[:1], missing, axis=0)], axis=0)
-
-    def weightless(rows: tf.Tensor) -> tf.Tensor:
-        return tf.concat([rows, tf.zeros_like(tf.repeat(rows[:1], missing, axis=0))], axis=0)
-
-    inputs, targets = tf.nest.map_structure(longer, (inputs, targets))
-    return inputs, targets, {name: weightless(weights.get(name, ones)) for name in targets}
 
 
 @contextlib.contextmanager

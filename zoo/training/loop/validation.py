@@ -10,8 +10,9 @@ import tensorflow as tf
 from zoo.training.checkpoints import assign_values, read_values
 from zoo.training.loop.call_length import CallLength, needs_every_test_batch
 from zoo.training.loop.computation import Computation
+from zoo.training.loop.failures import readable
+from zoo.training.loop.shares import divide
 from zoo.training.loop.signals import Stops
-from zoo.training.loop.step import divide
 
 
 class ValidationInterrupted(Exception):
@@ -71,12 +72,15 @@ class Validation:
         if not (each or getattr(computation.data, "whole_batches", False)):
             size = max(size, 256)  # figures do not depend on the batches
         batches = math.ceil(computation.data.num_examples(split) / size)
-        iterator = iter(divide(computation.data.batches(split, size), computation.strategy))
+        share = getattr(computation.data, "share", None)
+        own = share and (lambda *numbers: share(split, size, numbers))
+        iterator = iter(divide(lambda: computation.data.batches(split, size), computation.strategy, share=own))
         most = 1 if each else self._length.of_validation(batches, size / computation.config.batch_size)
         for first in range(0, batches, most):
             if each:
                 self._callbacks.on_test_batch_begin(first)
-            computation.calls.test(iterator, tf.constant(min(most, batches - first), tf.int32))
+            with readable(computation.data, split, size, start=first):
+                computation.calls.test(iterator, tf.constant(min(most, batches - first), tf.int32))
             if each:
                 self._callbacks.on_test_batch_end(first, computation.logs())
             if interruptible and (number := self._stops.signal()):

@@ -201,6 +201,7 @@ class Rows:
         rejected: rows that cannot be read.
         signature: the signature to call, if it is not the one that was asked for but takes the same examples.
         marks: which decimal marks the rows have, see `Marks`.
+        unused: names in the rows that the model does not use, if only reading the rows shows them.
     """
 
     inputs: Mapping[str, Sequence[Any] | np.ndarray]
@@ -209,6 +210,7 @@ class Rows:
     rejected: list[Rejected] = dataclasses.field(default_factory=list)
     signature: str | None = None
     marks: Marks | None = None
+    unused: tuple[str, ...] = ()
 
     def source(self, place: int) -> str:
         """The file of a row."""

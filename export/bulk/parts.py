@@ -47,6 +47,7 @@ def write(folder: Path, chunk: Chunk, content: bytes, found: Answered) -> dict[s
         "answered": found.table.num_rows,
         "rejected": [dataclasses.asdict(fault) for fault in found.rejected],
         "unknown": [list(entry) for entry in found.unknown],
+        "unused": [printable(name) for name in found.unused],
         "marks": None if found.marks is None else [printable(part) for part in found.marks],
     }
     storage.write_json(place.with_suffix(".json"), record)

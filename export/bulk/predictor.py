@@ -57,12 +57,14 @@ class Answered:
         rejected: the other rows.
         unknown: how often values of categories occur that the model does not know, by column and value.
         marks: see `Marks`; None if the options or the first rows decide.
+        unused: see `Rows`.
     """
 
     table: Any
     rejected: list[Rejected]
     unknown: list[tuple[str, str, int]]
     marks: Marks | None = None
+    unused: tuple[str, ...] = ()
 
 
 class Predictor:
@@ -130,7 +132,7 @@ class Predictor:
         unknown = unknown_counts(rows.inputs, self._vocabularies) if self._vocabularies else collections.Counter()
         counts = [(*key, count) for key, count in sorted(unknown.items(), key=lambda pair: (-pair[1], pair[0]))]
         faults = [Rejected(printable(fault.source), fault.row, printable(fault.reason)) for fault in faults]
-        return Answered(found, faults, counts[:_MOST_UNKNOWN], rows.marks)
+        return Answered(found, faults, counts[:_MOST_UNKNOWN], rows.marks, rows.unused)
 
 
 _BATCH, _BATCH_OF_FILES = 256, 64

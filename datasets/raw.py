@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
+import numpy as np
 import tensorflow as tf
 
 from zoo.datasets.fingerprint import content_hash
@@ -30,14 +31,32 @@ class Feature:
 class Split:
     """A raw split: `dataset()` returns a `tf.data.Dataset` of example dicts in a fixed order.
 
-    If examples are costly to read, `content()` returns data that determines them, such as the bytes of image files. `overlap`
-    is the number of neighbouring examples that may share elements of their targets, as windows of a series do.
+    If examples are costly to read, `content()` returns data that determines them, such as the bytes of image files, and
+    `chosen(places)` the examples at some places, int64 in ascending order, without reading the others. `overlap` is the number
+    of neighbouring examples that may share elements of their targets, as windows of a series do.
     """
 
     dataset: Callable[[], tf.data.Dataset]
     num_examples: int
     content: Callable[[], tf.data.Dataset] | None = None
     overlap: int = 1
+    chosen: Callable[[np.ndarray], tf.data.Dataset] | None = None
+
+    def at(self, places: np.ndarray) -> tf.data.Dataset:
+        """Returns the examples at some places, in their order, without reading the others if that is possible.
+
+        Args:
+            places: numbers of examples from 0 on, in ascending order, each once.
+
+        Example:
+            >>> zoo.datasets.load("images:photos").splits["train"].at(np.array([3, 700]))  # decodes two images
+        """
+        if self.chosen is not None:
+            return self.chosen(places)
+        with tf.device("CPU"):
+            wanted = tf.constant(np.isin(np.arange(int(places.max(initial=-1)) + 1), places))
+        first = self.dataset().take(len(wanted))  # nothing behind the last place is read
+        return first.enumerate().filter(lambda i, _: wanted[i]).map(lambda _, example: example)
 
     def column(self, key: str) -> tf.data.Dataset:
         """Returns one key of all examples, in their order, without reading what is costly if that is possible.

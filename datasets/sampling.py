@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from zoo.datasets import statistics
 from zoo.datasets.batches import rectangular
@@ -37,13 +36,12 @@ def draw_sample(splits: SplitReader, known: Examples) -> Sample | None:
     """
     split, preprocessor = splits.split("test"), splits.preprocessor
     whole = not splits.is_streamed("test") or split.num_examples <= SCAN
-    dataset = split.dataset() if whole else split.dataset().take(SCAN)
     num_examples = split.num_examples if whole else SCAN
     each = sum(_bytes(values) for values in known.requests.values()) / max(1, len(next(iter(known.requests.values()))))
     count = int(min(COUNT, num_examples, BYTES // max(1.0, each)))
     chosen = np.sort(np.random.default_rng(0).permutation(num_examples)[:count])
     accepts = accepting(preprocessor)
-    examples = [example for example in _at(dataset, chosen).as_numpy_iterator() if accepts(example)]
+    examples = [example for example in split.at(chosen).as_numpy_iterator() if accepts(example)]
     if not examples:
         return None
     order = np.random.default_rng(1).permutation(len(examples))  # so that the first n are a random sample too
@@ -69,7 +67,7 @@ def describe_training(splits: SplitReader) -> dict[str, Any]:
             columns.setdefault(key, []).extend(part)
         examples.clear()
 
-    for example in _at(split.dataset().take(known), chosen).as_numpy_iterator():
+    for example in split.at(chosen).as_numpy_iterator():
         if not accepts(example):
             continue
         examples.append(example)
@@ -92,7 +90,8 @@ def pick_examples(splits: SplitReader, count: int = 64) -> Examples:
     Raises:
         UsageError: no test example can be sent as a request.
     """
-    dataset = splits.split("test").dataset().take(SCAN)
+    split = splits.split("test")
+    dataset = split.dataset().take(SCAN)
     names, key = _names(splits), splits.task.classes
     targets = list(dataset.map(lambda e: {name: e[name] for name in names}).as_numpy_iterator()) if names else []
     if key is not None and np.ndim(targets[0][key]) == 0:
@@ -110,7 +109,7 @@ def pick_examples(splits: SplitReader, count: int = 64) -> Examples:
             f"No test example of data set {splits.data.name!r} can be sent as a request: their values do not occur in "
             "the training split. Choose another way to split the data."
         )
-    raw = _at(dataset, chosen)
+    raw = split.at(chosen)
     examples = list(raw.as_numpy_iterator())
     requests = splits.preprocessor.to_requests(examples)
     inputs, *_ = splits.collect(raw)
@@ -134,12 +133,6 @@ def targets_of(splits: SplitReader, examples: Sequence[Mapping[str, Any]], *, lo
 def accepting(preprocessor: Preprocessor) -> Callable[[Mapping[str, Any]], bool]:
     """Returns whether an example can be sent as a request; a rating of an unknown item is valid in training only."""
     return getattr(preprocessor, "accepts", lambda example: True)
-
-
-def _at(dataset: tf.data.Dataset, places: np.ndarray) -> tf.data.Dataset:
-    """Returns the examples at some places of a dataset."""
-    numbers = tf.constant(places)
-    return dataset.enumerate().filter(lambda i, _: tf.reduce_any(i == numbers)).map(lambda _, example: example)
 
 
 def spread(labels: np.ndarray, count: int) -> np.ndarray:

@@ -61,4 +61,5 @@ def _few(split: Split, count: int) -> Split:
         whole = split.content() if content and split.content else split.dataset()
         return whole.enumerate().filter(lambda i, _: mask[i]).map(lambda _, example: example)
 
-    return Split(dataset, int(wanted.sum()), lambda: dataset(content=True))
+    kept = np.flatnonzero(wanted)
+    return Split(dataset, len(kept), lambda: dataset(content=True), chosen=lambda places: split.at(kept[places]))

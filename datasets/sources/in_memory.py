@@ -69,15 +69,19 @@ def split_of(columns: Mapping[str, Column], *, images: str | None = None, conten
             whole[images] = image_files.decoder()(tf.io.read_file(whole[images]))
         return {k: whole[k] for k in columns}
 
-    def dataset() -> tf.data.Dataset:
-        rows = tf.data.Dataset.from_tensor_slices((plain, extents))
+    def dataset(places: np.ndarray | None = None) -> tf.data.Dataset:
+        held = (plain, extents)
+        if places is not None:
+            with tf.device("CPU"):
+                held = tf.nest.map_structure(lambda column: tf.gather(column, places), held)
+        rows = tf.data.Dataset.from_tensor_slices(held)
         return rows.map(example, num_parallel_calls=2, deterministic=True)
 
     size = len(next(iter(columns.values())))
     if images is None:
-        return Split(dataset, size)
+        return Split(dataset, size, chosen=dataset)
     files = {**columns, images: texts(contents)}
-    return Split(dataset, size, lambda: tf.data.Dataset.from_tensor_slices(files))
+    return Split(dataset, size, lambda: tf.data.Dataset.from_tensor_slices(files), chosen=dataset)
 
 
 def _extents(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ import numpy as np
 from zoo.errors import UsageError
 from zoo.export.signature_columns import needed_inputs, targets_of
 
-_TABLE_ROWS, _ROWS, _FILES = 4096, 1024, 512
+_TABLE_ROWS, _ROWS, _FILES = 4096, 512, 512
 """Rows of a table, of other examples, and files of a chunk, about: full batches, and little lost by a kill."""
 MOST_BYTES = 8 << 20
 """A chunk ends after the row with which it has this many bytes."""

@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 
 import zoo
+from served_models import write_artifact
 from zoo.export.standalone import arrays as array_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,8 +86,7 @@ def folder(tmp_path_factory):
     """Two versions; both are served, and the second one is the newest."""
     base = tmp_path_factory.mktemp("exports") / "digits"
     for seed in range(2):
-        prepared = zoo.datasets.load("digits").prepare("mlp", hidden_units=(8,), input_shape=(8, 8, 1))
-        zoo.export.save(prepared.build(seed=seed), base, interface=prepared.interface)
+        write_artifact(base / str(seed + 1), "digits", seed)
     return base
 
 
@@ -216,8 +216,8 @@ def test_invalid_requests_fail_without_affecting_the_next_request(address, golde
 
 
 def test_texts_are_labelled(tmp_path):
-    prepared = zoo.datasets.load("commands").prepare("attention", embedding_dim=8)
-    version = zoo.export.save(prepared.build(seed=0), tmp_path / "commands", interface=prepared.interface)
+    version = tmp_path / "commands" / "1"
+    write_artifact(version, "commands")
     words = "turn the light on, café"
     expected = zoo.export.load(version).predict([words])[0]
     with served(version.parent, "commands") as address:

@@ -10,10 +10,11 @@ import base64
 import binascii
 import json
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from loaded_versions import LOADED
 from mlserver import MLModel, ModelSettings, types
 from mlserver.errors import InferenceError, InvalidModelURI
 from mlserver.repository.repository import SchemalessModelRepository
@@ -60,8 +61,6 @@ class SavedModelRuntime(MLModel):
     signature is `serving_default`. A request chooses another one in its `parameters`: {"signature_name": "features"}.
     """
 
-    _loaded: ClassVar[dict[tuple[str, str], SavedModelRuntime]] = {}
-
     async def load(self) -> bool:
         """Loads the SavedModel and sets the inputs and outputs in the server's metadata."""
         folder = version_folders(Path(await get_model_uri(self.settings)))[-1:]
@@ -76,19 +75,19 @@ class SavedModelRuntime(MLModel):
         self.inputs = _metadata(function.structured_input_signature[1])
         self.outputs = _metadata(function.structured_outputs)
         if self.version:
-            self._loaded[self.name, self.version] = self
+            LOADED[self.name, self.version] = self
         return True
 
     async def unload(self) -> bool:
         """Forgets the version, unless it was loaded again before."""
-        if self._loaded.get((self.name, self.version or "")) is self:
-            del self._loaded[self.name, self.version]
+        if LOADED.get((self.name, self.version or "")) is self:
+            del LOADED[self.name, self.version]
         return True
 
     async def metadata(self) -> types.MetadataModelResponse:
         """Returns the inputs and outputs of `serving_default`, and the versions that are loaded."""
         found = await super().metadata()
-        found.versions = sorted((version for name, version in self._loaded if name == self.name), key=int)
+        found.versions = sorted((version for name, version in LOADED if name == self.name), key=int)
         return found
 
     async def predict(self, payload: types.InferenceRequest) -> types.InferenceResponse:

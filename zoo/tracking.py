@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -102,7 +103,7 @@ class MlflowCallback(keras.callbacks.Callback):
             for file in result.plots.values():
                 self._client.log_artifact(self._run_id, str(file), "run/plots")
             if result.saved_model is not None and self._model_name is not None:
-                self._log_model(result)
+                self._log_model(result.saved_model, self._model_name)
             if self._is_own:
                 self._client.set_terminated(self._run_id)
 
@@ -172,21 +173,21 @@ class MlflowCallback(keras.callbacks.Callback):
         if metrics:
             self._client.log_batch(self._run_id, metrics=metrics)
 
-    def _log_model(self, result: RunResult) -> None:
+    def _log_model(self, saved_model: Path, name: str) -> None:
         """Logs the SavedModel, unless this run in MLflow has it."""
         import mlflow
 
         from zoo.export.serving.mlflow import log_model
 
-        sums = storage.sha256(result.saved_model / artifact_paths.EXTRA / artifact_paths.SUMS)
+        sums = storage.sha256(saved_model / artifact_paths.EXTRA / artifact_paths.SUMS)
         if self._client.get_run(self._run_id).data.tags.get(_SUMS) == sums:
             return
         active = mlflow.active_run()
         if active is not None and active.info.run_id == self._run_id:
-            log_model(result.saved_model, self._model_name, **self._options)
+            log_model(saved_model, name, **self._options)
         else:
             with mlflow.start_run(run_id=self._run_id, nested=active is not None):
-                log_model(result.saved_model, self._model_name, **self._options)
+                log_model(saved_model, name, **self._options)
         self._client.set_tag(self._run_id, _SUMS, sums)
 
 

@@ -63,12 +63,12 @@ class SavedModelRuntime(MLModel):
 
     async def load(self) -> bool:
         """Loads the SavedModel and sets the inputs and outputs in the server's metadata."""
-        folder = version_folders(Path(await get_model_uri(self.settings)))[-1:]
-        if not folder:
+        found = version_folders(Path(await get_model_uri(self.settings)))
+        if not found:
             raise FileNotFoundError(
                 f"{self.settings.parameters.uri} has no SavedModel. Pass a folder of versions 1, 2, ..."
             )
-        (folder,) = folder
+        folder = found[-1]
         self._model = await asyncio.to_thread(tf.saved_model.load, str(folder))
         self._files = file_inputs(folder)
         function = self._model.signatures["serving_default"]

@@ -82,14 +82,11 @@ def test_golden_examples_have_the_answers_of_the_trained_model(artifacts, name, 
     assert set(found.columns) == set(answers) and len(found) == len(next(iter(answers.values())))
     for key, want in answers.items():
         for got, expected in zip(found[key], want, strict=True):
-            expected = np.asarray(expected)
-            if expected.dtype == object:
-                expected = np.array([part.decode() for part in expected.ravel()], object).reshape(expected.shape)
-                part = np.asarray(got, object)
-                assert part.tolist() == expected[tuple(slice(0, size) for size in part.shape)].tolist()
+            part = np.asarray(got, object if want.dtype == object else want.dtype)
+            cut = np.asarray(expected, part.dtype)[tuple(slice(0, size) for size in part.shape)]
+            if part.dtype == object:
+                assert part.ravel().tolist() == [text.decode() for text in cut.ravel()]
             else:
-                part = np.asarray(got)
-                cut = expected[tuple(slice(0, size) for size in part.shape)]
                 np.testing.assert_allclose(part, cut, rtol=2e-5, atol=2e-6, equal_nan=True)
 
 

@@ -63,7 +63,7 @@ def test_the_signature_is_the_schema(artifacts):
     assert {one["type"] for one in iris.inputs.to_dict()} == {"double"} and len(iris.inputs.to_dict()) == 4
     (series,) = model_signature(artifacts / "seasons").inputs.to_dict()
     spec = series["tensor-spec"]
-    assert series["type"] == "tensor" and spec["dtype"] == "float32" and list(spec["shape"]) == [-1, -1, 1]
+    assert series["type"] == "tensor" and spec["dtype"] == "float32" and list(spec["shape"]) == [-1, -1, 3]
     with pytest.raises(UsageError, match=r"no signature 'feature'\. Did you mean 'features'"):
         model_signature(artifacts / "commands", "feature")
 

@@ -174,7 +174,7 @@ def _run(
             saved, verification = _export(network, config, directory, report, golden, verbose)
     _say(concluded, verbose)
     ended = (report, saved, verification, _typed(prepared), network, prepared)
-    return _told(callbacks, RunResult(directory, trained.history, *ended))
+    return _told(given["callbacks"], RunResult(directory, trained.history, *ended))
 
 
 def _told(callbacks: Any, result: RunResult) -> RunResult:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zoo import datasets, environment, lineage, option_words, registry, remote, storage
 from zoo.config import TrainConfig, as_config
 from zoo.errors import UsageError
-from zoo.finished_runs import finished, load_model, training_options
+from zoo.finished_runs import end_run, finished, load_model, training_options
 from zoo.finished_runs import open_run as open_run
 from zoo.preparation import Preparation, choose_model, default_directory, golden_of, opened, prepare_run, record_golden
 from zoo.run_arguments import check_data, check_devices
@@ -174,15 +174,7 @@ def _run(
             saved, verification = _export(network, config, directory, report, golden, verbose)
     _say(concluded, verbose)
     ended = (report, saved, verification, _typed(prepared), network, prepared)
-    return _told(given["callbacks"], RunResult(directory, trained.history, *ended))
-
-
-def _told(callbacks: Any, result: RunResult) -> RunResult:
-    """Calls `on_run_end` of the callbacks that have it; returns the result."""
-    for callback in callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]:
-        if (hook := getattr(callback, "on_run_end", None)) is not None:
-            hook(result)
-    return result
+    return end_run(given["callbacks"], RunResult(directory, trained.history, *ended))
 
 
 def _say(text: str, verbose: int) -> None:

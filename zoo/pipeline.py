@@ -106,8 +106,7 @@ def run(
         export: whether to write and verify a SavedModel in RUN_DIRECTORY/saved_model.
         overwrite: whether to delete an earlier run in the directory.
         verbose: 1 for progress bar and reports, 2 for a line per epoch, 0 for no output.
-        callbacks: Keras callbacks for training. If one has a method `on_run_end`, it is called with the result, after the
-            export.
+        callbacks: Keras callbacks for training; a method `on_run_end` of one is called with the result, after the export.
         baselines: simple methods that the report compares the model with: "all" that apply, "none", or names.
         licence: the licence of the model, such as Apache-2.0, which the run records for the model card and zoo.json.
         **devices: further arguments of `zoo.strategy`: cluster, task_index, cluster_timeout, gpu_memory_limit.

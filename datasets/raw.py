@@ -32,8 +32,8 @@ class Split:
     """A raw split: `dataset()` returns a `tf.data.Dataset` of example dicts in a fixed order.
 
     If examples are costly to read, `content()` returns data that determines them, such as the bytes of image files, and
-    `chosen(places)` the examples at some places, int64 in ascending order, without reading the others. `overlap` is the number
-    of neighbouring examples that may share elements of their targets, as windows of a series do.
+    `chosen(places)` the examples at some places, int64 in ascending order, without reading the others. `overlap` is the
+    number of neighbouring examples that may share elements of their targets, as windows of a series do.
     """
 
     dataset: Callable[[], tf.data.Dataset]

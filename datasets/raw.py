@@ -102,13 +102,13 @@ class Split:
             >>> zoo.datasets.load("digits").splits["train"].pick(np.array([3, 8])).num_examples
             2
         """
-        wanted = np.zeros(self.num_examples, bool)
-        wanted[numbers] = True
+        wanted = np.isin(np.arange(int(max(numbers, default=-1)) + 1), numbers)
         with tf.device("CPU"):
             mask = tf.constant(wanted)
 
         def chosen(source: tf.data.Dataset) -> tf.data.Dataset:
-            return source.enumerate().filter(lambda place, _: mask[place]).map(lambda _, example: example)
+            first = source.take(len(wanted))  # nothing behind the last example is read
+            return first.enumerate().filter(lambda place, _: mask[place]).map(lambda _, example: example)
 
         content = self.content or self.dataset
         access = None if self.access is None else self.access.renumbered(np.asarray(numbers, np.int64))

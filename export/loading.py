@@ -188,9 +188,13 @@ class LoadedModel:
             >>> items[0]
             ('new.csv row 1', 'Win a prize now')
         """
-        inputs = self.needed_inputs(signature)
-        columns = columns_of(self.data, self.entries(signature), inputs)
-        return items_of_path(str(path), inputs, columns, self.table_format(signature, options), self.entries(signature))
+        return self._items_of_path(str(path), signature, self.table_format(signature, options))
+
+    def _items_of_path(self, path: str, signature: str, format: TableFormat) -> tuple[Named, list[str]] | None:
+        entries, needed = self.entries(signature), self.needed_inputs(signature)
+        optional = {name: value for name, value in self.described_inputs(signature).items() if name not in needed}
+        columns = columns_of(self.data, entries, {**needed, **optional})
+        return items_of_path(path, needed, columns, format, entries, optional)
 
     def described_inputs(self, signature: str = "serving_default") -> dict[str, Input]:
         """Returns the kind, the type and the shape of each input."""
@@ -285,8 +289,7 @@ class LoadedModel:
         else:
             columns = columns_of(self.data, entries, inputs := self.described_inputs(signature))
             is_path = isinstance(given, (str, Path))
-            needed = self.needed_inputs(signature)
-            named = items_of_path(str(given), needed, columns, format, entries) if is_path else None
+            named = self._items_of_path(str(given), signature, format) if is_path else None
             given, unused = ([item for _, item in named[0]], named[1]) if named else (given, [])
             items, others = items_of(given, inputs, signature, columns, self._check_scale)
             unused = unused or others

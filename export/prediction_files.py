@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from zoo.errors import UsageError, did_you_mean
 from zoo.export.prediction_items import Input
-from zoo.tables import formats, parsing
+from zoo.tables import cells, formats, parsing
 from zoo.tables.formats import DEFAULT, TableFormat
 from zoo.tables.headers import column_name
 from zoo.tasks import REQUEST_KINDS
@@ -89,6 +89,7 @@ def items_of_path(
     columns: Mapping[str, str],
     format: TableFormat = DEFAULT,
     entries: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    optional: Mapping[str, Input] = MappingProxyType({}),
 ) -> tuple[Named, list[str]] | None:
     """Returns the items that a folder or a file holds, and the names of columns that are not used; None for a path that is
     an item itself, and for anything else.
@@ -99,6 +100,7 @@ def items_of_path(
         columns: see `columns_of`.
         format: how a table is written.
         entries: the inputs in zoo.json.
+        optional: the inputs with a default; a table may have a column for each.
 
     Raises:
         UsageError: a folder has no file for the input, a file cannot be read, or a table lacks a column.
@@ -121,7 +123,9 @@ def items_of_path(
         return kind.read_items(path, entries.get(next(iter(inputs)), {}), format)
     of_texts, of_files = _are_texts(inputs), _are_files(inputs, columns)
     is_path = os.path.isfile(path) or not any(map(str.isspace, path))  # a name of no file is a mistake, no text
-    return _rows(Path(path), inputs, columns, of_files, format) if (of_texts or of_files) and is_path else None
+    if not (of_texts or of_files) or not is_path:
+        return None
+    return _rows(Path(path), inputs, columns, of_files, format, {} if of_files else optional)
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
@@ -131,7 +135,12 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
 
 
 def _rows(
-    path: Path, inputs: Mapping[str, Input], columns: Mapping[str, str], of_files: bool, format: TableFormat
+    path: Path,
+    inputs: Mapping[str, Input],
+    columns: Mapping[str, str],
+    of_files: bool,
+    format: TableFormat,
+    optional: Mapping[str, Input],
 ) -> tuple[Named, list[str]]:
     frame = parsing.parse(path, parsing.read_bytes(path), format=format)
     used = {name: columns.get(name, name) for name in inputs}
@@ -141,10 +150,26 @@ def _rows(
             f"{path} has no column {', '.join(map(repr, missing))}, {why}; its columns are {', '.join(frame.columns)}. "
             f"Rename a column, or pass {'the files' if of_files else 'the texts'} themselves."
         )
-    cells = {name: frame[column].tolist() for name, column in used.items()}
+    values = {name: frame[column].tolist() for name, column in used.items()}
     if of_files:
-        cells = {name: [str(path.parent / cell.strip()) for cell in part] for name, part in cells.items()}
-    rows = [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
+        values = {name: [str(path.parent / cell.strip()) for cell in part] for name, part in values.items()}
+    for name, given in optional.items():
+        if (column := columns.get(name, name)) in frame.columns and column not in used.values():
+            used[name] = column
+            values[name] = _optional_values(path, frame[column], given)
+    rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
     items = [next(iter(row.values())) if len(row) == 1 else row for row in rows]
     named = [(f"{path} row {number}", item) for number, item in enumerate(items, start=1)]
     return named, [column for column in frame.columns if column not in used.values()]
+
+
+def _optional_values(path: Path, column: Any, given: Input) -> list[Any]:
+    """Returns the cells of a column in the type of an input with a default; a list of one for an input that takes several."""
+    if given.spec.dtype == tf.string:
+        found = [text.encode("utf-8", "surrogatepass") for text in column]
+    else:
+        numbers = cells.numbers(path, column)
+        if missing := [row for row, number in enumerate(numbers, start=1) if number != number]:
+            raise UsageError(f"{path} row {missing[0]} has no {column.name}. Fill it in, or leave the column out.")
+        found = list(numbers.astype(given.spec.dtype.as_numpy_dtype))
+    return [[value] for value in found] if given.spec.shape.rank and given.spec.shape.rank > 1 else found

@@ -11,6 +11,8 @@ from zoo.scripts.evaluate import check_requirements
 _DESCRIPTION = """Compare requests with the statistics of the training inputs in a SavedModel. Print how far each input is.
 With --require, the exit status is 3 if not all requirements are met.
 """
+_EXAMPLES = ("moved<=0", "largest_index<=0.5")
+"""Requirements that a message suggests."""
 
 
 def command(argv: list[str]) -> int:
@@ -35,7 +37,7 @@ def command(argv: list[str]) -> int:
     import zoo
     from zoo import evaluation
 
-    evaluation.read_requirements(options.require)
+    evaluation.read_requirements(options.require, _EXAMPLES)
     with quiet_output(options.json):
         found = zoo.monitor(
             options.path,

@@ -87,18 +87,18 @@ def _paths(words: list[str]) -> dict[str, str]:
     for word in words:
         name, equals, path = word.partition("=")
         if not equals or "/" in name or Path(word).exists():
-            name, path = _name_of(word), word
+            name, path = name_of(word), word
         if name in found:
             raise UsageError(f"Two models are named {name!r}. Pass NAME=PATH to name one of them.")
         found[name] = path
     return found
 
 
-def _name_of(path: str) -> str:
+def name_of(path: str) -> str:
     """Returns the name of the folder of a run or of versions.
 
     Example:
-        >>> _name_of("runs/commands/saved_model/1")
+        >>> name_of("runs/commands/saved_model/1")
         'commands'
     """
     parts = list(Path(path).absolute().parts)

@@ -223,6 +223,8 @@ def command(argv: list[str]) -> int:
         parser.add_argument("--dry-run", action="store_true", help=text)
         text = "Print one JSON object per epoch and one with the result; everything else goes to standard error."
         parser.add_argument("--json", action="store_true", help=text)
+        text = "Log the run to MLflow (extra `mlflow`), where MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME say."
+        parser.add_argument("--mlflow", action="store_true", help=text)
         return parser
 
     arguments, options = run_arguments(*run_parser(argv, parser_of))
@@ -232,8 +234,9 @@ def command(argv: list[str]) -> int:
     if options.dry_run:
         print(zoo.preview(**{name: value for name, value in arguments.items() if name not in ("verbose", "licence")}))
         return 0
+    arguments["callbacks"] = [zoo.MlflowCallback()] if options.mlflow else []
     if options.json:
-        arguments |= {"verbose": 2, "callbacks": [_epoch_printer()]}
+        arguments |= {"verbose": 2, "callbacks": [*arguments["callbacks"], _epoch_printer()]}
     with quiet_output(options.json):
         result = zoo.run(**arguments)
     if not result.report:

@@ -47,6 +47,7 @@ COMPUTING = (
     "datasets",
     "export",
     "pipeline",
+    "tracking",
     "metrics",
     "lookup",
     "copies",

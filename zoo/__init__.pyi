@@ -119,6 +119,7 @@ from .registry import list_models as list_models
 from .registry import register_model as register_model
 from .reporting import evaluate as evaluate
 from .tasks import register_task as register_task
+from .tracking import MlflowCallback as MlflowCallback
 from .training import precision as precision
 from .training import strategy as strategy
 from .training import train as train

@@ -118,3 +118,11 @@ def open_run(
             "test split (a column named split, or folders train and test) may change."
         )
     return load_model(model_file), prepared, settings
+
+
+def end_run(callbacks: Any, result: Any) -> Any:
+    """Calls `on_run_end` of the callbacks that have it with the result of a run; returns the result."""
+    for callback in callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]:
+        if (hook := getattr(callback, "on_run_end", None)) is not None:
+            hook(result)
+    return result

@@ -25,7 +25,7 @@ FILE = "lineage.json"
 _SECTIONS = ("model", "data", "config")
 _NOT_OF_THE_MODEL = {
     **{"run_directory": 1, "cluster": 1, "task_index": 1, "cluster_timeout": 1},
-    **{"overwrite": 0, "quiet": 0, "json": 0},
+    **{"overwrite": 0, "quiet": 0, "json": 0, "mlflow": 0},
 }
 """Options that say where and how a command runs, not what it makes, with the number of their values."""
 _MOST_LICENCE = 200

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zoo import datasets, environment, lineage, option_words, registry, remote, storage
 from zoo.config import TrainConfig, as_config
 from zoo.errors import UsageError
-from zoo.finished_runs import finished, load_model, training_options
+from zoo.finished_runs import end_run, finished, load_model, training_options
 from zoo.finished_runs import open_run as open_run
 from zoo.preparation import Preparation, choose_model, default_directory, golden_of, opened, prepare_run, record_golden
 from zoo.run_arguments import check_data, check_devices
@@ -106,7 +106,7 @@ def run(
         export: whether to write and verify a SavedModel in RUN_DIRECTORY/saved_model.
         overwrite: whether to delete an earlier run in the directory.
         verbose: 1 for progress bar and reports, 2 for a line per epoch, 0 for no output.
-        callbacks: Keras callbacks for training.
+        callbacks: Keras callbacks for training; a method `on_run_end` of one is called with the result, after the export.
         baselines: simple methods that the report compares the model with: "all" that apply, "none", or names.
         licence: the licence of the model, such as Apache-2.0, which the run records for the model card and zoo.json.
         **devices: further arguments of `zoo.strategy`: cluster, task_index, cluster_timeout, gpu_memory_limit.
@@ -163,9 +163,8 @@ def _run(
     trained = training.train(network, prepared, config, run_directory=directory, **{**given, "verbose": verbose})
     if not chief:
         return RunResult(directory, trained.history, {}, None, None, "", trained.model, prepared)
-    network = trained.model
     with in_use(directory):
-        lineage.record_licence(network, licence, directory)
+        lineage.record_licence(network := trained.model, licence, directory)
         report = evaluation.evaluate_run(network, prepared, directory, verbose, baselines)
         concluded = conclusions.of_run(trained, prepared, config, report, directory, export=export)
         saved = verification = None
@@ -173,7 +172,8 @@ def _run(
             golden = prepared.golden if golden is None else golden
             saved, verification = _export(network, config, directory, report, golden, verbose)
     _say(concluded, verbose)
-    return RunResult(directory, trained.history, report, saved, verification, _typed(prepared), network, prepared)
+    ended = (report, saved, verification, _typed(prepared), network, prepared)
+    return end_run(given["callbacks"], RunResult(directory, trained.history, *ended))
 
 
 def _say(text: str, verbose: int) -> None:

@@ -21,8 +21,13 @@ from zoo.errors import UsageError, one_line, printable
 
 
 @contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
     """Yields a temporary path in the folder of `path`. On exit without an error, it replaces `path` atomically.
+
+    Args:
+        path: the file to write.
+        sync: whether to wait until the disk has the content. Without, a file that is replaced is whole after a kill, but may
+            be empty after a power failure, which the reader must notice.
 
     Example:
         >>> with replacing("history.csv") as temporary:
@@ -34,8 +39,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary.touch(exist_ok=False)  # not mkstemp: only the owner can read its files
     try:
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        if sync:
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ import numpy as np
 from zoo.errors import UsageError
 from zoo.export.signature_columns import needed_inputs, targets_of
 
-_TABLE_ROWS, _ROWS, _FILES = 4096, 1024, 512
+_TABLE_ROWS, _ROWS, _FILES = 4096, 512, 512
 """Rows of a table, of other examples, and files of a chunk, about: full batches, and little lost by a kill."""
 MOST_BYTES = 8 << 20
 """A chunk ends after the row with which it has this many bytes."""
@@ -201,6 +201,7 @@ class Rows:
         rejected: rows that cannot be read.
         signature: the signature to call, if it is not the one that was asked for but takes the same examples.
         marks: which decimal marks the rows have, see `Marks`.
+        unused: names in the rows that the model does not use, if only reading the rows shows them.
     """
 
     inputs: Mapping[str, Sequence[Any] | np.ndarray]
@@ -209,6 +210,7 @@ class Rows:
     rejected: list[Rejected] = dataclasses.field(default_factory=list)
     signature: str | None = None
     marks: Marks | None = None
+    unused: tuple[str, ...] = ()
 
     def source(self, place: int) -> str:
         """The file of a row."""

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import hashlib
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,12 +58,14 @@ class Answered:
         rejected: the other rows.
         unknown: how often values of categories occur that the model does not know, by column and value.
         marks: see `Marks`; None if the options or the first rows decide.
+        unused: see `Rows`.
     """
 
     table: Any
     rejected: list[Rejected]
     unknown: list[tuple[str, str, int]]
     marks: Marks | None = None
+    unused: tuple[str, ...] = ()
 
 
 class Predictor:
@@ -95,13 +98,21 @@ class Predictor:
         self._warm(facts)
 
     def _warm(self, facts: Mapping[str, Any]) -> None:
-        """Calls the signature with a golden example: the first call takes much longer than others."""
+        """Calls the signature with a golden example, and with a whole batch if that is quick: the first calls take longer
+        than others."""
         file = self.model.path / artifact_paths.EXTRA / "golden.npz"
         known = (
             arrays.examples(arrays.load(file), signatures(facts), self.served.signature)[0] if file.is_file() else {}
         )
-        if known:
-            self.model({name: value[:1] for name, value in known.items()}, self.served.signature)
+        if not known:
+            return
+        one = {name: value[:1] for name, value in known.items()}
+        self.model(one, self.served.signature)
+        begun = time.perf_counter()
+        self.model(one, self.served.signature)
+        if self._is_fixed and time.perf_counter() - begun < _QUICK:
+            places = np.arange(self.batch_size) % len(next(iter(known.values())))
+            self.model({name: value[places] for name, value in known.items()}, self.served.signature)
 
     def answer(self, chunk: Chunk) -> Answered:
         """Returns the answers of a chunk.
@@ -130,11 +141,13 @@ class Predictor:
         unknown = unknown_counts(rows.inputs, self._vocabularies) if self._vocabularies else collections.Counter()
         counts = [(*key, count) for key, count in sorted(unknown.items(), key=lambda pair: (-pair[1], pair[0]))]
         faults = [Rejected(printable(fault.source), fault.row, printable(fault.reason)) for fault in faults]
-        return Answered(found, faults, counts[:_MOST_UNKNOWN], rows.marks)
+        return Answered(found, faults, counts[:_MOST_UNKNOWN], rows.marks, rows.unused)
 
 
 _BATCH, _BATCH_OF_FILES = 256, 64
 """Rows that are computed together by default."""
+_QUICK = 0.02
+"""Seconds of a call with one row; a batch of slower ones is not tried before the first chunk."""
 
 
 class _Computation:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _MOST_WORKERS = 8
 _MOST_UNKNOWN = 10_000
+_MOST_UNUSED = 100
+"""Names of columns that are told; the rows of JSON lines may have any."""
 
 
 @dataclasses.dataclass
@@ -284,6 +286,8 @@ class _State:
         self.records[chunk.number] = {"part": record["part"], "answered": record["answered"], "rejected": count}
         if record["marks"] is not None:
             self.marks.append(Marks(*record["marks"]))
+        for name in record.get("unused", ()) if len(self.unused) < _MOST_UNUSED else ():
+            self.unused[name] = None
         self.progress.done += chunk.weight
         self.progress.rows += record["answered"] + count
         self.progress.rejected += count

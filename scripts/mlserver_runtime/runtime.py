@@ -14,14 +14,44 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from mlserver import MLModel, types
-from mlserver.errors import InferenceError
+from loaded_versions import LOADED
+from mlserver import MLModel, ModelSettings, types
+from mlserver.errors import InferenceError, InvalidModelURI
+from mlserver.repository.repository import SchemalessModelRepository
 from mlserver.utils import get_model_uri
 
 _DATATYPES = {tf.bool: "BOOL", tf.half: "FP16", tf.float32: "FP32", tf.float64: "FP64", tf.string: "BYTES"}
 _DATATYPES |= {
     tf.as_dtype(f"{sign}int{bits}"): f"{sign}int{bits}".upper() for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
+Models = list[ModelSettings]
+
+
+class SavedModelRepository(SchemalessModelRepository):
+    """Lists each version of a model whose `uri` is a folder of versions, so that MLServer loads all of them.
+
+    A request without a version gets the newest one. `POST /v2/repository/models/NAME/load` loads versions that were added
+    to the folder, and loads the others again. `settings.json` names this class.
+    """
+
+    async def list(self) -> Models:
+        """Returns the settings of every version of every model."""
+        return [version for settings in await super().list() for version in await _versions_of(settings)]
+
+
+async def _versions_of(settings: ModelSettings) -> Models:
+    """Returns the settings of each version in the folder of a model; as they are, if it has none."""
+    try:
+        folder = Path(await get_model_uri(settings))
+    except InvalidModelURI:  # loading the model reports it
+        return [settings]
+    found = []
+    for path in version_folders(folder):
+        version = settings.model_copy(deep=True)
+        version.parameters.uri = str(path)
+        version.parameters.version = path.name if path.name.isdecimal() else None
+        found.append(version)
+    return found or [settings]
 
 
 class SavedModelRuntime(MLModel):
@@ -33,13 +63,32 @@ class SavedModelRuntime(MLModel):
 
     async def load(self) -> bool:
         """Loads the SavedModel and sets the inputs and outputs in the server's metadata."""
-        folder = newest_version(Path(await get_model_uri(self.settings)))
+        found = version_folders(Path(await get_model_uri(self.settings)))
+        if not found:
+            raise FileNotFoundError(
+                f"{self.settings.parameters.uri} has no SavedModel. Pass a folder of versions 1, 2, ..."
+            )
+        folder = found[-1]
         self._model = await asyncio.to_thread(tf.saved_model.load, str(folder))
         self._files = file_inputs(folder)
         function = self._model.signatures["serving_default"]
         self.inputs = _metadata(function.structured_input_signature[1])
         self.outputs = _metadata(function.structured_outputs)
+        if self.version:
+            LOADED[self.name, self.version] = self
         return True
+
+    async def unload(self) -> bool:
+        """Forgets the version, unless it was loaded again before."""
+        if LOADED.get((self.name, self.version or "")) is self:
+            del LOADED[self.name, self.version]
+        return True
+
+    async def metadata(self) -> types.MetadataModelResponse:
+        """Returns the inputs and outputs of `serving_default`, and the versions that are loaded."""
+        found = await super().metadata()
+        found.versions = sorted((version for name, version in LOADED if name == self.name), key=int)
+        return found
 
     async def predict(self, payload: types.InferenceRequest) -> types.InferenceResponse:
         """Answers one request. An invalid request is answered with status 400 and an error message."""
@@ -62,14 +111,12 @@ class SavedModelRuntime(MLModel):
         return types.InferenceResponse(model_name=self.name, model_version=self.version, outputs=outputs)
 
 
-def newest_version(path: Path) -> Path:
-    """Returns the folder itself if it is a SavedModel, else its subfolder with the highest version number."""
+def version_folders(path: Path) -> list[Path]:
+    """Returns the folder itself if it is a SavedModel, else its subfolders with a version number, the newest last."""
     if (path / "saved_model.pb").is_file():
-        return path
-    numbers = [int(p.name) for p in path.glob("[0-9]*") if p.name.isdecimal() and (p / "saved_model.pb").is_file()]
-    if not numbers:
-        raise FileNotFoundError(f"{path} contains no SavedModel; expected saved_model.pb, or versions 1, 2, ...")
-    return path / str(max(numbers))
+        return [path]
+    found = [p for p in path.glob("[0-9]*") if p.name.isdecimal() and (p / "saved_model.pb").is_file()]
+    return sorted(found, key=lambda folder: int(folder.name))
 
 
 def file_inputs(folder: Path) -> dict[str, set[str]]:

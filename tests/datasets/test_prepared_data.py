@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 from collections import Counter
 
 import keras
@@ -434,3 +435,33 @@ def test_statistics_of_large_images_are_of_enough_examples(monkeypatch):
     assert sampling.describe_training(splits) == whole and whole["examples"] == 1_000
     monkeypatch.setattr(sampling, "_MOST_READ", 200)
     assert sampling.describe_training(splits)["examples"] == 30
+
+
+def test_chosen_examples_are_read_without_the_others(tmp_path):
+    generator, files = np.random.default_rng(0), {}
+    for number in range(12):
+        file = tmp_path / "train" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        files[file] = generator.integers(0, 255, (5, 4, 3)).astype(np.uint8)
+        keras.utils.save_img(file, files[file], scale=False)
+    for split in ("validation", "test"):
+        shutil.copytree(tmp_path / "train", tmp_path / split)
+    split = zoo.datasets.load(f"images:{tmp_path}").splits["train"]
+    whole = list(split.dataset().as_numpy_iterator())
+    places = np.array([1, 4, 11])
+    for file, pixels in files.items():
+        if not any(np.array_equal(pixels, whole[place]["image"]) for place in places):
+            file.unlink()
+    for found, place in zip(split.pick(places).dataset().as_numpy_iterator(), places, strict=True):
+        np.testing.assert_array_equal(found["image"], whole[place]["image"])
+        assert found["label"] == whole[place]["label"]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"examples_per_class": 3}])
+def test_chosen_examples_are_those_of_the_dataset(arguments):
+    split = zoo.datasets.load("digits", **arguments).splits["train"]
+    places = np.array([0, 7, 25])
+    whole = list(split.dataset().take(26).as_numpy_iterator())
+    for found, place in zip(split.pick(places).dataset().as_numpy_iterator(), places, strict=True):
+        np.testing.assert_array_equal(found["image"], whole[place]["image"])
+    assert not list(split.pick(np.array([], np.int64)).dataset().as_numpy_iterator())

@@ -37,6 +37,11 @@ def test_other_forms_are_rejected(text):
         read_requirements([text])
 
 
+def test_the_message_suggests_what_can_be_required():
+    with pytest.raises(UsageError, match=r'Pass "moved<=0" or "largest_index<=0.5", say'):
+        read_requirements("moved", ("moved<=0", "largest_index<=0.5"))
+
+
 def test_unknown_metrics_are_rejected():
     with pytest.raises(UsageError, match=r"no metric 'acuracy'. Did you mean 'accuracy'"):
         unmet(REPORT, "acuracy>=0.5")

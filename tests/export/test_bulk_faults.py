@@ -203,9 +203,17 @@ def test_the_column_of_the_training_counts_and_unknown_ones_are_told(models, tmp
     answers, faults = answered(models["prompt"], file)
     assert answers["text"].tolist() == ["yes."]
     assert faults[0]["reason"] == "has mesage; serving_default takes prompt, stop. Rename or remove it."
-    for name in ("a.csv", "a.parquet"):
-        frame = pd.DataFrame({"Age": [1], "Town": ["A"], "id": [7], "town": ["B"]})
-        frame.to_csv(tmp_path / name, index=False) if name == "a.csv" else frame.to_parquet(tmp_path / name)
+    frame = pd.DataFrame({"Age": [1], "Town": ["A"], "id": [7], "town": ["B"]})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_parquet(tmp_path / "a.parquet")
+    frame.to_json(tmp_path / "b.jsonl", orient="records", lines=True)
+    features = {
+        "Age": tf.train.Feature(float_list=tf.train.FloatList(value=[1.0])),
+        **{key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"A"])) for key in ("Town", "id")},
+    }
+    with tf.io.TFRecordWriter(str(tmp_path / "c.tfrecord")) as writer:
+        writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+    for name in ("a.csv", "a.parquet", "b.jsonl", "c.tfrecord"):
         found = predict_files(models["table"], tmp_path / name, tmp_path / "out.csv", workers=0)
         assert found.note == "The model does not use the columns id."
         assert pd.read_csv(tmp_path / "out.csv")["name"].tolist() == ["A-A"]
@@ -217,8 +225,9 @@ def test_a_file_of_texts_for_a_signature_with_defaults(models, tmp_path, capsys)
     file = file_of(tmp_path, "prompts.txt", b"hello")
     table = file_of(tmp_path, "prompts.csv", b"message,stop\none,!\ntwo,?\n")
     model = zoo.load(models["prompt"])
-    assert [item for _, item in model.items_of_path(table)[0]] == ["one", "two"]
+    items = [{"prompt": "one", "stop": [b"!"]}, {"prompt": "two", "stop": [b"?"]}]
+    assert [item for _, item in model.items_of_path(table)[0]] == items
     opened = zoo.load(text_model(tmp_path / "text" / "1")).items_of_path(file)
     assert (model.items_of_path(file) is None) == (opened is None)
     assert command([str(models["prompt"]), str(table)]) == 0
-    assert [line.rpartition(" ")[2] for line in capsys.readouterr().out.splitlines()] == ["one.", "two."]
+    assert [line.rpartition(" ")[2] for line in capsys.readouterr().out.splitlines()] == ["one!", "two?"]

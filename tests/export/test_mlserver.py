@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 
 import zoo
+from served_models import write_artifact
 from zoo.export.standalone import arrays as array_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,11 +83,10 @@ def served(folder, name):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two versions; the second one is served."""
+    """Two versions; both are served, and the second one is the newest."""
     base = tmp_path_factory.mktemp("exports") / "digits"
     for seed in range(2):
-        prepared = zoo.datasets.load("digits").prepare("mlp", hidden_units=(8,), input_shape=(8, 8, 1))
-        zoo.export.save(prepared.build(seed=seed), base, interface=prepared.interface)
+        write_artifact(base / str(seed + 1), "digits", seed)
     return base
 
 
@@ -146,11 +146,48 @@ def test_other_signatures_can_be_called_by_name(address, golden):
 def test_metadata_describes_inputs_and_outputs(address):
     with urllib.request.urlopen(address) as answer:
         told = json.load(answer)
+    assert told["versions"] == ["1", "2"]
     assert told["inputs"] == [{"name": "image_bytes", "datatype": "BYTES", "shape": [-1]}]
     assert {o["name"]: (o["datatype"], o["shape"]) for o in told["outputs"]} == {
         "class_name": ("BYTES", [-1]),
         "probabilities": ("FP32", [-1, 10]),
     }
+
+
+def post(address, path, body=b"{}"):
+    request = urllib.request.Request(
+        f"http://{address.split('/')[2]}{path}", body, {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request) as answer:
+        return answer.read()
+
+
+def test_every_version_is_listed_and_served(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "digits")
+    files = [array_files.load(folder / number / "assets.extra" / "golden.npz") for number in ("1", "2")]
+    outputs = [file["answers/serving_default/probabilities"][:3] for file in files]
+    assert np.abs(outputs[0] - outputs[1]).max() > 0.01
+    with served(tmp_path / "digits", "digits") as address:
+        for number, want in zip(("1", "2"), outputs, strict=True):
+            status, answer = infer(f"{address}/versions/{number}", [images(files[0])])
+            assert status == 200 and answer["model_version"] == number
+            np.testing.assert_allclose(arrays(answer)["probabilities"], want, atol=1e-5)
+        np.testing.assert_allclose(
+            arrays(infer(address, [images(files[0])])[1])["probabilities"], outputs[1], atol=1e-5
+        )
+        index = json.loads(post(address, "/v2/repository/index"))
+        assert sorted((one["name"], one["version"], one["state"]) for one in index) == [
+            ("digits", "1", "READY"),
+            ("digits", "2", "READY"),
+        ]
+        shutil.copytree(folder / "1", tmp_path / "digits" / "10")
+        assert infer(address, [images(files[0])])[1]["model_version"] == "2"
+        post(address, "/v2/repository/models/digits/load", b"")
+        status, answer = infer(address, [images(files[0])])
+        assert status == 200 and answer["model_version"] == "10"
+        np.testing.assert_allclose(arrays(answer)["probabilities"], outputs[0], atol=1e-5)
+        with urllib.request.urlopen(address) as answer:
+            assert json.load(answer)["versions"] == ["1", "2", "10"]
 
 
 def test_invalid_requests_fail_without_affecting_the_next_request(address, golden):
@@ -179,8 +216,8 @@ def test_invalid_requests_fail_without_affecting_the_next_request(address, golde
 
 
 def test_texts_are_labelled(tmp_path):
-    prepared = zoo.datasets.load("commands").prepare("attention", embedding_dim=8)
-    version = zoo.export.save(prepared.build(seed=0), tmp_path / "commands", interface=prepared.interface)
+    version = tmp_path / "commands" / "1"
+    write_artifact(version, "commands")
     words = "turn the light on, café"
     expected = zoo.export.load(version).predict([words])[0]
     with served(version.parent, "commands") as address:

@@ -8,7 +8,10 @@ import json
 import threading
 import time
 
+import numpy as np
+
 import zoo
+from selection import slow
 from zoo.export import artifact, artifact_paths, live
 
 QUICK = ("digits", "commands", "iris")
@@ -18,7 +21,22 @@ SMALL = {
     "iris": ("mlp", {"hidden_units": (4,)}),
     "seasons": ("lstm", {"units": (4,)}),
     "tagged_commands": ("rnn", {"embedding_dim": 8, "rnn_units": 8}),
+    "digit_rows": ("lstm", {"units": (4,)}),
+    "number_words": ("seq2seq_rnn", {"embedding_dim": 8, "rnn_units": 8}),
+    "command_lines": ("bert_mlm", {"num_layers": 1, "hidden_size": 16, "intermediate_size": 16}),
+    "spoken_sums": ("gpt", {"num_layers": 1, "hidden_size": 16, "num_heads": 2}),
+    "tastes": ("matrix_factorization", {"embedding_dim": 4}),
+    "diabetes": ("mlp", {"hidden_units": (4,)}),
+    "pastimes": ("mlp", {"hidden_units": (4,)}),
+    "digit_shapes": ("mlp", {"hidden_units": (8,), "input_shape": (8, 8, 1)}),
+    "digit_ink": ("mlp", {"hidden_units": (8,), "input_shape": (8, 8, 1)}),
+    "wishes": ("embedding_lstm", {"embedding_dim": 8, "lstm_units": 8}),
+    "baskets": ("embedding_lstm", {"embedding_dim": 8, "lstm_units": 8}),
+    "paraphrases": ("sentence_bert", {"num_layers": 1, "hidden_size": 16, "intermediate_size": 16}),
 }
+"""A small model for a data set of every task."""
+SERVERS = [*(("client", name) for name in QUICK), *(slow("more", name) for name in SMALL if name not in QUICK)]
+"""The fixtures of servers with the models that they serve, for tests of each model."""
 
 
 def write_artifact(folder, name, seed=0):
@@ -102,3 +120,28 @@ def serving(paths, **settings):
             running.should_exit = True
             thread.join(30)
             assert not thread.is_alive()
+
+
+def version_of(client, name):
+    return client.repository.model(name).version()
+
+
+def assert_equal(got, want, atol=2e-6):
+    """Compares outputs of a protocol with golden ones, which are padded to the longest example of all."""
+    want = np.asarray(want)
+    got = np.asarray(got, object if want.dtype == object else want.dtype)
+    assert got.ndim == want.ndim
+    part = want[tuple(slice(0, size) for size in got.shape)]
+    assert part.shape == got.shape
+    if want.dtype == object:
+        assert got.ravel().tolist() == [text.decode() for text in part.ravel()]
+        assert not any(np.delete(want.ravel(), np.s_[:]).tolist())
+    else:
+        np.testing.assert_allclose(got, part, rtol=2e-5, atol=atol, equal_nan=True)
+
+
+def golden(client, name):
+    """Yields signature, description and golden inputs and outputs of the first examples."""
+    for signature, info in version_of(client, name).signatures.items():
+        assert info.golden and info.answers, f"{name} {signature} has no golden examples"
+        yield signature, info, {k: v[:6] for k, v in info.golden.items()}, {k: v[:6] for k, v in info.answers.items()}

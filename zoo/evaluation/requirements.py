@@ -27,8 +27,16 @@ class Requirement(NamedTuple):
     value: float
 
 
-def read_requirements(texts: str | Iterable[str]) -> list[Requirement]:
+OF_A_REPORT = ("accuracy>=0.9", "mae<=2.5")
+"""Requirements on a report, as examples in messages."""
+
+
+def read_requirements(texts: str | Iterable[str], examples: tuple[str, str] = OF_A_REPORT) -> list[Requirement]:
     """Returns requirements from texts.
+
+    Args:
+        texts: such as "accuracy>=0.9".
+        examples: two texts that a message suggests instead of one that has another form.
 
     Raises:
         UsageError: a text has another form.
@@ -46,7 +54,7 @@ def read_requirements(texts: str | Iterable[str]) -> list[Requirement]:
             value = math.nan
         if parts is None or not math.isfinite(value):
             raise UsageError(
-                f'The requirement {text!r} is not of the form METRIC>=NUMBER. Pass "accuracy>=0.9" or "mae<=2.5", say.'
+                f'The requirement {text!r} is not of the form METRIC>=NUMBER. Pass "{examples[0]}" or "{examples[1]}", say.'
             )
         found.append(Requirement(parts[1], parts[2], value))
     return found

@@ -48,15 +48,18 @@ def rows(chunk: Chunk, model: Any, served: Served) -> Rows:
     found: list[dict[str, Any]] = []
     numbers: list[int] = []
     rejected: list[Rejected] = []
+    unused: dict[str, None] = {}
     for number, line in enumerate(content.split(b"\n")[:-1], start=chunk.first):
         try:
-            row = _row(line, served)
+            row = _row(line, served, unused)
             found.append(_cells(row) if served.are_columns else _values(row, chunk.source, model, served))
             numbers.append(number)
         except UsageError as error:
             rejected.append(Rejected(chunk.source, number, str(error)))
     if not found:
-        return Rows({name: [] for name in served.inputs}, np.zeros(0, np.int64), chunk.source, rejected)
+        return Rows(
+            {name: [] for name in served.inputs}, np.zeros(0, np.int64), chunk.source, rejected, unused=(*unused,)
+        )
     if not served.are_columns:
         inputs = {name: [row[name] for row in found] for name in served.inputs}
         return Rows(inputs, np.array(numbers), chunk.source, rejected)
@@ -65,7 +68,9 @@ def rows(chunk: Chunk, model: Any, served: Served) -> Rows:
     columns = {served.columns[name]: _column([row[name] for row in found]) for name in served.inputs}
     frame = frames.as_texts(pd.DataFrame(columns), chunk.source, format)
     frame.index = [number - 1 for number in numbers]
-    return rows_of(chunk.source, frame, served, rejected)
+    read = rows_of(chunk.source, frame, served, rejected)
+    read.unused = (*unused,)
+    return read
 
 
 def _column(values: list[Any]) -> Any:
@@ -77,11 +82,14 @@ def _column(values: list[Any]) -> Any:
     return pd.Series(values, dtype=np.float64 if known and are_exact else object)
 
 
+_MOST_UNUSED = 100
 _EXACT = 2**53
 """Larger whole numbers are rounded as floats."""
 
 
-def _row(line: bytes, served: Served) -> dict[str, Any]:
+def _row(line: bytes, served: Served, unused: dict[str, None]) -> dict[str, Any]:
+    """Returns the values of a line by input. Names that a table does not need are added to `unused`; other examples with
+    such names are rejected."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -89,8 +97,10 @@ def _row(line: bytes, served: Served) -> dict[str, Any]:
     if b"\\u" in line or b"\xed" in line:
         _check_characters(value)
     if isinstance(value, dict) and set(value) != {"b64"}:
-        if not served.are_columns and (unknown := served.unused(value)):
+        unknown = served.unused(value)
+        if unknown and not served.are_columns:
             raise UsageError(f"has {', '.join(unknown):.200}; {served.takes}. Rename or remove it.")
+        unused |= dict.fromkeys(unknown[: max(0, _MOST_UNUSED - len(unused))])
         return by_column(value, served)
     if len(served.needed) > 1 or served.are_columns:
         raise UsageError(f"is a JSON {type(value).__name__}; {served.takes}. Pass an object with these names.")

@@ -55,7 +55,7 @@ def rows(chunk: Chunk, model: Any, served: Served) -> Rows:
     if (taken := _signature_of_records(model, served)) is not None:
         found = np.empty(len(records), object)
         found[:] = records
-        return Rows({taken[1]: found}, numbers, chunk.source, signature=taken[0])
+        return Rows({taken[1]: found}, numbers, chunk.source, signature=taken[0], unused=_unused(records, served))
     values: list[dict[str, Any]] = []
     kept: list[int] = []
     rejected: list[Rejected] = []
@@ -66,7 +66,18 @@ def rows(chunk: Chunk, model: Any, served: Served) -> Rows:
         except UsageError as error:
             rejected.append(Rejected(chunk.source, number, str(error)))
     inputs = {name: [row[name] for row in values] for name in served.inputs}
-    return Rows(inputs, np.array(kept, np.int64), chunk.source, rejected)
+    return Rows(inputs, np.array(kept, np.int64), chunk.source, rejected, unused=_unused(records, served))
+
+
+def _unused(records: list[bytes], served: Served) -> tuple[str, ...]:
+    """Returns the features of the first record that the model does not use; records of a file usually have the same."""
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    try:
+        return tuple(sorted(served.unused(tf.train.Example.FromString(records[0]).features.feature)))
+    except DecodeError:  # the row is rejected for it
+        return ()
 
 
 def _records(chunk: Chunk) -> list[bytes]:

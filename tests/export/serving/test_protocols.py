@@ -13,14 +13,9 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from selection import slow
-from served_models import QUICK, SMALL, serving
+from served_models import QUICK, SERVERS, SMALL, assert_equal, golden, serving, version_of
 
 DATATYPES = {"float32": "FP32", "int32": "INT32", "int64": "INT64", "object": "BYTES"}
-
-
-def version_of(client, name):
-    return client.repository.model(name).version()
 
 
 def row_value(value, given):
@@ -28,30 +23,6 @@ def row_value(value, given):
     if given.is_bytes:
         return {"b64": base64.b64encode(value).decode()}
     return value.decode() if isinstance(value, bytes) else np.asarray(value).tolist()
-
-
-def assert_equal(got, want, atol=2e-6):
-    """Compares outputs of a protocol with golden ones, which are padded to the longest example of all."""
-    want = np.asarray(want)
-    got = np.asarray(got, object if want.dtype == object else want.dtype)
-    assert got.ndim == want.ndim
-    part = want[tuple(slice(0, size) for size in got.shape)]
-    assert part.shape == got.shape
-    if want.dtype == object:
-        assert got.ravel().tolist() == [text.decode() for text in part.ravel()]
-        assert not any(np.delete(want.ravel(), np.s_[:]).tolist())
-    else:
-        np.testing.assert_allclose(got, part, rtol=2e-5, atol=atol, equal_nan=True)
-
-
-def golden(client, name):
-    """Yields signature, description and golden inputs and outputs of the first examples."""
-    for signature, info in version_of(client, name).signatures.items():
-        assert info.golden and info.answers, f"{name} {signature} has no golden examples"
-        yield signature, info, {k: v[:6] for k, v in info.golden.items()}, {k: v[:6] for k, v in info.answers.items()}
-
-
-SERVERS = [*(("client", name) for name in QUICK), *(slow("more", name) for name in SMALL if name not in QUICK)]
 
 
 @pytest.mark.parametrize(("server", "name"), SERVERS)

@@ -91,7 +91,9 @@ class Loop:
             self._records.begin()
             if not resumed:
                 computation.solve_head(self._verbose)
-            if not state.finished:
+            if state.finished:
+                state.restore_callbacks()
+            else:
                 self._train(interruption)
             self._weights.choose(self._workers.from_chief if self._workers.count > 1 else None)
             self._adaptations.close()

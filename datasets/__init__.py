@@ -202,24 +202,22 @@ def load(
     """
     from zoo.datasets.sources import loading
 
+    held: dict[str, Any] = {"memory_limit": memory_limit, "cache": cache, "cache_dir": cache_dir}
     common: dict[str, Any] = {"folds": folds, "fold": fold, "task": task, "validation": validation, "test": test}
     return loading.load(
         name,
         data_dir=data_dir,
         manual_dir=manual_dir,
-        memory_limit=memory_limit,
-        cache=cache,
-        cache_dir=cache_dir,
         options={
             **{"columns": columns, "window": window, "horizon": horizon, "season": season},
-            **{"header": header, "skip_broken": skip_broken, "titles": titles, "log_values": log_values},
-            **{"items": items, "users": users},
+            **{"header": header, "skip_broken": skip_broken, "titles": titles, "items": items, "users": users},
+            **{"log_values": log_values, "scaling": scaling, "clip": clip, "min_count": min_count},
             **{"kinds": kinds, "leave_out": leave_out, "keep": keep, "time": time, "group": group},
-            **{"scaling": scaling, "clip": clip, "min_count": min_count},
             **{"encoding": encoding, "decimal": decimal, "thousands": thousands, "missing": missing, "units": units},
             **options,
         },
         model=model,
+        **held,
         **{**common, "out_of_scope": out_of_scope, "tokenizer": tokenizer, "examples_per_class": examples_per_class},
     )
 

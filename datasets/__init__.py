@@ -202,7 +202,7 @@ def load(
     """
     from zoo.datasets.sources import loading
 
-    held: dict[str, Any] = {"memory_limit": memory_limit, "cache": cache, "cache_dir": cache_dir}
+    held: dict[str, Any] = {"memory_limit": memory_limit, "cache": cache, "cache_dir": cache_dir, "model": model}
     common: dict[str, Any] = {"folds": folds, "fold": fold, "task": task, "validation": validation, "test": test}
     return loading.load(
         name,
@@ -216,7 +216,6 @@ def load(
             **{"encoding": encoding, "decimal": decimal, "thousands": thousands, "missing": missing, "units": units},
             **options,
         },
-        model=model,
         **held,
         **{**common, "out_of_scope": out_of_scope, "tokenizer": tokenizer, "examples_per_class": examples_per_class},
     )

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,14 +86,14 @@ def open_cached(
 def _write(
     folder: Path, split: str, size: int, count: int, parts: Sequence[Any], read: Callable[[], tf.data.Dataset]
 ) -> None:
-    hidden = folder.with_name(f".{folder.name}-{os.getpid()}")
+    hidden = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
     with _explained(folder.parent, split, size):
         folder.parent.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(folder.parent).free < size:
             raise OSError(errno.ENOSPC, "full")
         print(f"Writing {_shown(size)} of decoded examples of the {split} split to {folder.parent}, once", flush=True)
+        hidden.mkdir()
         try:
-            hidden.mkdir()
             with contextlib.ExitStack() as stack:
                 files = [stack.enter_context(_file(hidden, number).open("wb")) for number in range(len(parts))]
                 for file, part in zip(files, parts, strict=True):

@@ -101,6 +101,7 @@ from .models.sentence_bert import build_sentence_bert_model as build_sentence_be
 from .models.seq2seq_rnn import build_seq2seq_rnn_model as build_seq2seq_rnn_model
 from .models.seq2seq_transformer import build_seq2seq_transformer_model as build_seq2seq_transformer_model
 from .models.transformer import build_transformer_model as build_transformer_model
+from .models.two_tower import build_two_tower_model as build_two_tower_model
 from .models.vit import build_vit_base_model as build_vit_base_model
 from .models.vit import build_vit_large_model as build_vit_large_model
 from .models.vit import build_vit_model as build_vit_model

@@ -31,7 +31,10 @@ def generation_requests(most: int, most_new: int) -> dict[str, Request]:
         "top_p": ("float32", "draws from the tokens of this probability, at most 1"),
         "repetition_penalty": ("float32", "above 1 makes tokens that occurred less probable; 1 does not"),
         "num_beams": ("int32", f"texts that are followed at once, 1 to {_MOST_BEAMS}"),
-        "length_penalty": ("float32", "the power of the length that divides a text's log-probability; 0 for none"),
+        "length_penalty": (
+            "float32",
+            "the power of the length that divides a text's log-probability, -1 to 5; 0 for none",
+        ),
         "max_new_tokens": ("int32", f"tokens to generate, 1 to {most:,}"),
     }
     defaults = {**DEFAULTS, **SEARCH_DEFAULTS, "max_new_tokens": most_new}
@@ -55,7 +58,7 @@ def checked(ways: Mapping[str, tf.Tensor], most: int) -> dict[str, tf.Tensor]:
         "top_p": (lambda x: (x > 0) & (x <= 1), "a number above 0, at most 1"),
         "repetition_penalty": (lambda x: tf.math.is_finite(x) & (x > 0), "a number above 0, where 1 means no penalty"),
         "num_beams": (lambda x: (x >= 1) & (x <= _MOST_BEAMS), f"1 to {_MOST_BEAMS}"),
-        "length_penalty": (tf.math.is_finite, "a finite number, where 0 means none"),
+        "length_penalty": (lambda x: (x >= -1) & (x <= 5), "-1 to 5, where 0 means none"),
         "max_new_tokens": (lambda x: (x >= 1) & (x <= most), f"1 to {most}, less than the model's context"),
     }
     checks = [

@@ -133,6 +133,7 @@ class SideFeaturePreprocessor(InteractionPreprocessor):
         the training split does not have.
 
         The history of a training example holds the items that the user chose before; without times, all others of the user.
+        An item that a user chose several times is at the place of the latest: earlier choices of it have that history too.
         Other examples have the whole history of the training split, and the period of now.
         """
         users, items = self._numbers("user_id", examples["user_id"]), self._numbers("item_id", examples["item_id"])

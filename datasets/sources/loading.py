@@ -111,7 +111,7 @@ def _fold(data: Data, folds: int, fold: int) -> Data:
     return take_fold(data, folds, fold)
 
 
-_FILE_NAMES = ("validation", "test", "titles")
+_FILE_NAMES = ("validation", "test", "titles", "items", "users")
 """Options that may be names of files in the folder of the first."""
 
 

@@ -65,14 +65,14 @@ class RecordFiles:
             tf.errors.OpError: the file is missing, too short or damaged.
         """
         which, place = self._place(number)
-        with self._lock:
+        with self._lock:  # TensorFlow's reader keeps its place in a buffer: two threads must not share it
             reader = self._readers[which]
             if reader is None:
                 reader = self._readers[which] = _reader(self._parts[which].file)
-        try:
-            return reader(place)
-        except IndexError:
-            raise tf.errors.DataLossError(None, None, f"there is no record {place}") from None
+            try:
+                return reader(place)
+            except IndexError:
+                raise tf.errors.DataLossError(None, None, f"there is no record {place}") from None
 
     def fetch(self, number: tf.Tensor) -> tf.Tensor:
         """Returns a record of a number, int64 (), as string (). It is traceable."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import re
@@ -112,7 +113,8 @@ class Predictor:
         self.model(one, self.served.signature)
         if self._is_fixed and time.perf_counter() - begun < _QUICK:
             places = np.arange(self.batch_size) % len(next(iter(known.values())))
-            self.model({name: value[places] for name, value in known.items()}, self.served.signature)
+            with contextlib.suppress(UsageError):  # a batch that is too large for the graph is divided later
+                self.model({name: value[places] for name, value in known.items()}, self.served.signature)
 
     def answer(self, chunk: Chunk) -> Answered:
         """Returns the answers of a chunk.

@@ -86,6 +86,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "nbeats": {"data": "seasons", "length": 24},
     "rocket": {"data": "digit_rows", "length": 50},
     "matrix_factorization": {"data": "tastes"},
+    "two_tower": {"data": "tastes"},
     "bert_mlm": {"data": "command_lines", "length": 50},
     "gpt": {"data": "spoken_sums", "length": 64},
     "sentence_bert": {"data": "paraphrases", "length": 50},

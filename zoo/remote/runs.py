@@ -72,10 +72,12 @@ def publish(path: Path, *, final: bool = False) -> None:
         copy = _copies.get(path)
     if copy is None:
         return
-    copy.lease.check(look=final)
+    copy.lease.check()
     try:
+        copy.lease.check(look=True)  # so that a process that slept does not write over the run of another
         copy.upload()
     except UsageError as error:
+        copy.lease.check()
         if final:
             raise UsageError(f"{error} The run in {copy.store.name} ends with an earlier checkpoint.") from None
         print(f"{error} Training goes on; the next checkpoint tries again.", flush=True)
@@ -160,7 +162,7 @@ class _Copy:
         gone = [name for name in self._known if name not in local]
         # First what is no longer true of the run, such as the report on the model before.
         self._forget([name for name in gone if not _CHECKPOINT.match(name)])
-        for name in sorted(local, key=lambda name: (name.endswith(_MARKERS), name)):
+        for name in sorted(local, key=lambda name: (name.endswith(_MARKERS), name != "config.yaml", name)):
             stamp = self._stamp(name)
             if self._known.get(name, [])[2:] != stamp:
                 self._known[name] = [*_facts(self.store.put(self.path / name, name)), *stamp]

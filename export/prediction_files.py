@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from zoo.errors import UsageError, did_you_mean
@@ -163,6 +164,26 @@ def _rows(
     return named, [column for column in frame.columns if column not in used.values()]
 
 
+def not_whole(numbers: np.ndarray, dtype: Any) -> dict[int, str]:
+    """Returns, by its place, why a number is none of an integer type; empty for other types.
+
+    Example:
+        >>> not_whole(np.array([1.0, 1.7]), np.int32)
+        {1: '1.7 is not a whole number of int32'}
+    """
+    if np.dtype(dtype).kind not in "iu":
+        return {}
+    limits = np.iinfo(dtype)
+    least, most = max(limits.min, -(2**53)), min(limits.max, 2**53)  # a cell is read as float64
+    fits = (numbers == np.round(numbers)) & (numbers >= least) & (numbers <= most)
+    return {
+        int(place): "the cell is empty"
+        if np.isnan(numbers[place])
+        else f"{numbers[place]:g} is not a whole number of {np.dtype(dtype)}"
+        for place in np.flatnonzero(~fits)
+    }
+
+
 def _optional_values(path: Path, column: Any, given: Input) -> list[Any]:
     """Returns the cells of a column in the type of an input with a default; a list of one for an input that takes several."""
     if given.spec.dtype == tf.string:
@@ -171,5 +192,9 @@ def _optional_values(path: Path, column: Any, given: Input) -> list[Any]:
         numbers = cells.numbers(path, column)
         if missing := [row for row, number in enumerate(numbers, start=1) if number != number]:
             raise UsageError(f"{path} row {missing[0]} has no {column.name}. Fill it in, or leave the column out.")
-        found = list(numbers.astype(given.spec.dtype.as_numpy_dtype))
+        dtype = given.spec.dtype.as_numpy_dtype
+        if unfit := not_whole(numbers, dtype):
+            row, why = next(iter(unfit.items()))
+            raise UsageError(f"{path} row {row + 1}, {column.name}: {why}. Correct the cell, or leave the column out.")
+        found = list(numbers.astype(dtype))
     return [[value] for value in found] if given.spec.shape.rank and given.spec.shape.rank > 1 else found

@@ -10,6 +10,7 @@ import numpy as np
 
 from zoo.errors import UsageError
 from zoo.export.bulk.chunks import Rejected, Rows, Served
+from zoo.export.prediction_files import not_whole
 from zoo.tables import cells
 from zoo.tasks import REQUEST_KINDS
 
@@ -47,9 +48,9 @@ def rows_of(source: str, frame: Any, served: Served, rejected: list[Rejected]) -
         inputs, frame = kind.read_columns(source, frame, served.entries, wrong)
     else:
         numeric = {name: value.dtype for name, value in served.inputs.items() if value.dtype != "string"}
-        for name in numeric:
+        for name, dtype in numeric.items():
             if served.columns[name] in frame.columns:
-                wrong.update(cells.wrong_numbers(Path(source), frame[served.columns[name]]))
+                wrong.update(wrong_numbers(source, frame[served.columns[name]], dtype))
         attrs, frame = frame.attrs, frame.drop(index=[row for row in wrong if row in frame.index])
         frame.attrs = attrs
         given = [name for name in served.inputs if served.columns[name] in frame.columns]  # the others have a default
@@ -57,6 +58,21 @@ def rows_of(source: str, frame: Any, served: Served, rejected: list[Rejected]) -
     faults = [Rejected(source, row + 1, why) for row, why in wrong.items()]
     found = sorted([*rejected, *faults], key=lambda fault: fault.row)
     return Rows(inputs, np.asarray(frame.index, np.int64) + 1, source, found)
+
+
+def wrong_numbers(source: str, column: Any, dtype: str) -> dict[int, str]:
+    """Returns why cells are no numbers of a type, by the numbers of their rows."""
+    wrong = cells.wrong_numbers(Path(source), column)
+    rest = column[~column.index.isin(list(wrong))]
+    rest.attrs = column.attrs
+    unfit = not_whole(cells.numbers(Path(source), rest), dtype)
+    return {
+        **wrong,
+        **{
+            int(rest.index[place]): f"{column.name}: {why}. Correct the cell, or leave the column out."
+            for place, why in unfit.items()
+        },
+    }
 
 
 def _values(source: str, frame: Any, name: str, served: Served) -> Any:

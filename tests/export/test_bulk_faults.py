@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 
+import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
@@ -15,10 +16,11 @@ import zoo
 from bulk_models import table_model, text_model
 from zoo.errors import UsageError
 from zoo.export import artifact_paths
-from zoo.export.bulk import parts
+from zoo.export.bulk import frames, parts
 from zoo.export.bulk.formats import csv_files
 from zoo.export.bulk.processes import Processes
 from zoo.export.bulk.run import predict_files, predict_rows
+from zoo.export.prediction_files import not_whole
 
 
 @pytest.fixture(scope="module")
@@ -231,3 +233,14 @@ def test_a_file_of_texts_for_a_signature_with_defaults(models, tmp_path, capsys)
     assert (model.items_of_path(file) is None) == (opened is None)
     assert command([str(models["prompt"]), str(table)]) == 0
     assert [line.rpartition(" ")[2] for line in capsys.readouterr().out.splitlines()] == ["one!", "two?"]
+
+
+def test_cells_of_integer_inputs_are_whole_numbers_of_their_type():
+    column = pd.Series(["3", "1.7", "", "x", "3e10", "-5"], name="seed")
+    wrong = frames.wrong_numbers("a.csv", column, "int32")
+    assert sorted(wrong) == [1, 2, 3, 4]
+    assert wrong[1] == "seed: 1.7 is not a whole number of int32. Correct the cell, or leave the column out."
+    assert wrong[2] == "seed: the cell is empty. Correct the cell, or leave the column out."
+    assert wrong[4] == "seed: 3e+10 is not a whole number of int32. Correct the cell, or leave the column out."
+    assert sorted(frames.wrong_numbers("a.csv", column, "float32")) == [3]
+    assert sorted(not_whole(np.array([2.0**53, 2.0**53 + 2, -1.0]), np.int64)) == [1]

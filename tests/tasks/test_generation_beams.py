@@ -114,7 +114,7 @@ def test_of_equal_scores_the_smaller_token_is_first():
     [
         ({"num_beams": np.int32([0])}, "num_beams is out of range; expected 1 to 8"),
         ({"num_beams": np.int32([9])}, "num_beams is out of range; expected 1 to 8"),
-        ({"length_penalty": np.float32([np.nan])}, "length_penalty is out of range; expected a finite number"),
+        ({"length_penalty": np.float32([np.nan])}, "length_penalty is out of range; expected -1 to 5"),
     ],
 )
 def test_ways_out_of_range_are_rejected(both, ways, message):

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.datasets.preprocessing.base import object_array
-from zoo.datasets.preprocessing.columns import COLUMNS, Categories, Columns, Lists, Numbers, input_names
+from zoo.datasets.preprocessing.columns import COLUMNS, Categories, Columns, Numbers, input_names, restored
 from zoo.tasks import Request
 
 _MISSING: dict[str, Any] = {"category": b"", "list": b""}
@@ -38,13 +38,7 @@ class SideTable:
     rows: Mapping[str, Sequence[Any]]
 
     def __post_init__(self) -> None:
-        made = tuple(
-            group
-            if isinstance(group, Columns)
-            else COLUMNS[group["kind"]](**{k: v for k, v in group.items() if k != "kind"})
-            for group in self.groups
-        )
-        object.__setattr__(self, "groups", made)
+        object.__setattr__(self, "groups", restored(self.groups))
         object.__setattr__(self, "rows", {name: tuple(values) for name, values in self.rows.items()})
 
     @classmethod
@@ -70,8 +64,7 @@ class SideTable:
             if own:
                 values = np.stack([columns[name] for name in own], axis=1)
                 fitted: Any = group.fit(own, [inputs[name] for name in own], values, {"orders": orders or {}})
-                is_file = isinstance(fitted, (Categories, Lists))
-                groups.append(dataclasses.replace(fitted, file=f"{of}_{fitted.file}") if is_file else fitted)
+                groups.append(fitted.owned_by(of))
         rows = {name: [_plain(value) for value in columns[name].tolist()] for name in kinds}
         return cls(of, tuple(groups), rows)
 

@@ -12,7 +12,16 @@ import tensorflow as tf
 
 from zoo.datasets.preprocessing import records
 from zoo.datasets.preprocessing.base import object_array, register_preprocessor
-from zoo.datasets.preprocessing.columns import COLUMNS, Categories, Columns, Moments, Numbers, YesNo, input_names
+from zoo.datasets.preprocessing.columns import (
+    COLUMNS,
+    Categories,
+    Columns,
+    Moments,
+    Numbers,
+    YesNo,
+    input_names,
+    restored,
+)
 from zoo.datasets.preprocessing.targets import Targets
 from zoo.errors import UsageError
 from zoo.tasks import Request
@@ -53,13 +62,7 @@ class TablePreprocessor:
     targets: Targets
 
     def __post_init__(self) -> None:
-        made = tuple(
-            group
-            if isinstance(group, Columns)
-            else COLUMNS[group["kind"]](**{k: v for k, v in group.items() if k != "kind"})
-            for group in self.groups
-        )
-        object.__setattr__(self, "groups", made)
+        object.__setattr__(self, "groups", restored(self.groups))
         object.__setattr__(self, "order", tuple(self.order))
         object.__setattr__(self, "targets", Targets.restored(self.targets))
 

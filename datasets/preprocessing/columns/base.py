@@ -76,6 +76,10 @@ class Columns:
         """Returns equal columns that read vocabularies from files, and the objects to save with them."""
         return self, []
 
+    def owned_by(self, owner: str) -> Self:
+        """Returns equal columns whose files, if they write any, have the owner in their names."""
+        return self
+
     @property
     def limits(self) -> tuple[str, ...]:
         """What is rejected or treated as unknown, as sentences for the model card."""

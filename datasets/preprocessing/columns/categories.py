@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import tensorflow as tf
 
-from zoo import lookup
-from zoo.datasets.preprocessing.columns.base import Columns, Tensors
+from zoo.datasets.preprocessing.columns.base import Tensors
+from zoo.datasets.preprocessing.columns.vocabularies import UNKNOWN, KnownValues
 from zoo.tasks import Request
 
-UNKNOWN = 0
-_FILE = "categories.txt"
 _MOST = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Categories(Columns):
+class Categories(KnownValues):
     """Words or numbers that name a group: strings, empty for a missing value.
 
     Number 0 is an unknown value. The others are numbered from 1, the most frequent of the training split first; a missing
@@ -32,14 +29,7 @@ class Categories(Columns):
     """
 
     kind: ClassVar[str] = "category"
-    vocabularies: tuple[tuple[str, ...], ...]
-    file: str = _FILE
-    _file: Path | None = dataclasses.field(default=None, compare=False, repr=False)
-    _tables: list[Any] = dataclasses.field(default_factory=list, compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "_tables", [])
+    file: str = "categories.txt"
 
     @classmethod
     def fit(cls, names: Sequence[str], inputs: Sequence[str], values: np.ndarray, options: Mapping[str, Any]) -> Self:
@@ -79,28 +69,6 @@ class Categories(Columns):
         starts = np.cumsum([0, *(len(known) for known in self.vocabularies)])[:-1]
         found = tf.cast(self._table().lookup(tf.strings.join([tf.broadcast_to(places, tf.shape(raw)), raw])), tf.int32)
         return tf.where(found > UNKNOWN, found - tf.constant(starts, tf.int32), UNKNOWN)
-
-    def _keys(self) -> list[str]:
-        return [f"{place}:{value}" for place, known in enumerate(self.vocabularies) for value in known]
-
-    def _table(self) -> Any:
-        if not self._tables:
-            with tf.init_scope():  # needed if the first access is in a traced tf.data function
-                if self._file is not None:
-                    table = lookup.numbers_of_lines(self._file, UNKNOWN)
-                else:
-                    keys = self._keys()
-                    numbers = tf.range(1, len(keys) + 1, dtype=tf.int64)
-                    table = lookup.in_memory(tf.constant(keys, tf.string, [len(keys)]), numbers, UNKNOWN)
-            self._tables.append(table)
-        return self._tables[0]
-
-    def for_export(self, directory: Path) -> tuple[Categories, list[Any]]:
-        """Writes all values to a file. The number of a line is that of the value, line 0 is an unknown value."""
-        file = directory / self.file
-        file.write_text("".join(f"{line}\n" for line in ("unknown", *self._keys())), encoding="utf-8", newline="\n")
-        served = dataclasses.replace(self, _file=file)
-        return served, [served._table()]
 
     @property
     def limits(self) -> tuple[str, ...]:

@@ -5,24 +5,22 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import tensorflow as tf
 
-from zoo import lookup
-from zoo.datasets.preprocessing.columns.base import Columns, Tensors
+from zoo.datasets.preprocessing.columns.base import Tensors
+from zoo.datasets.preprocessing.columns.vocabularies import UNKNOWN, KnownValues
 from zoo.tasks import Request
 
 SEPARATOR = "|"
-_UNKNOWN = 0
 _MOST = 1_000
 _FEWEST = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Lists(Columns):
+class Lists(KnownValues):
     """Categories that are separated by "|", such as genres: strings, empty for none. Each known category becomes a number, 1
     if the cell has it, otherwise 0.
 
@@ -32,14 +30,7 @@ class Lists(Columns):
     """
 
     kind: ClassVar[str] = "list"
-    vocabularies: tuple[tuple[str, ...], ...]
     file: str = "lists.txt"
-    _path: Path | None = dataclasses.field(default=None, compare=False, repr=False)
-    _tables: list[Any] = dataclasses.field(default_factory=list, compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "_tables", [])
 
     @classmethod
     def fit(cls, names: Sequence[str], inputs: Sequence[str], values: np.ndarray, options: Mapping[str, Any]) -> Self:
@@ -75,35 +66,13 @@ class Lists(Columns):
             parts = tf.strings.split(raw[:, place], SEPARATOR)
             keys = tf.strings.join([f"{place}:", tf.strings.strip(parts.values)])
             numbers = tf.cast(self._table().lookup(keys), tf.int32)
-            columns = tf.where(numbers > _UNKNOWN, numbers - start, 0)
+            columns = tf.where(numbers > UNKNOWN, numbers - start, 0)
             flat = parts.value_rowids() * (len(known) + 1) + tf.cast(columns, tf.int64)
             size = tf.shape(raw, tf.int64)[0] * (len(known) + 1)
             counts = tf.math.unsorted_segment_sum(tf.ones_like(columns, tf.float32), flat, size)
             found.append(tf.minimum(tf.reshape(counts, [-1, len(known) + 1])[:, 1:], 1.0))
             start += len(known)
         return tf.concat(found, axis=1)
-
-    def _keys(self) -> list[str]:
-        return [f"{place}:{value}" for place, known in enumerate(self.vocabularies) for value in known]
-
-    def _table(self) -> Any:
-        if not self._tables:
-            with tf.init_scope():  # needed if the first access is in a traced tf.data function
-                if self._path is not None:
-                    table = lookup.numbers_of_lines(self._path, _UNKNOWN)
-                else:
-                    keys = self._keys()
-                    numbers = tf.range(1, len(keys) + 1, dtype=tf.int64)
-                    table = lookup.in_memory(tf.constant(keys, tf.string, [len(keys)]), numbers, _UNKNOWN)
-            self._tables.append(table)
-        return self._tables[0]
-
-    def for_export(self, directory: Path) -> tuple[Lists, list[Any]]:
-        """Writes all categories to a file. The number of a line is that of the category, line 0 is an unknown one."""
-        path = directory / self.file
-        path.write_text("".join(f"{line}\n" for line in ("unknown", *self._keys())), encoding="utf-8", newline="\n")
-        served = dataclasses.replace(self, _path=path)
-        return served, [served._table()]
 
     @property
     def binned(self) -> tuple[bool, ...]:

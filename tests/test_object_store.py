@@ -17,27 +17,14 @@ pytest.importorskip("moto.server", reason='moto is not installed: pip install "m
 
 import zoo
 from object_store import ObjectStore
+from small_trainings import small_training
 from zoo import remote
 from zoo.errors import UsageError
 from zoo.export import artifact_paths
 from zoo.remote import store
 from zoo.scripts import cli
 
-TRAIN = [
-    *(
-        "train",
-        "--model",
-        "mlp",
-        "--data",
-        "digits",
-        "--model.hidden_units",
-        "[8]",
-        "--no-export",
-        "--baselines",
-        "none",
-    ),
-    *("--config.deterministic", "true", "--config.batch_size", "32", "--quiet"),
-]
+TRAIN = small_training(batch_size=32)
 
 
 @pytest.fixture(scope="module")

@@ -8,23 +8,12 @@ import sys
 
 import pytest
 
+from small_trainings import small_training
 from zoo.scripts import launch
 
 pytest.importorskip("ray.train", reason='Ray is not installed: pip install "ray[train]"')
 
-TRAIN = [
-    "train",
-    "--model",
-    "mlp",
-    "--data",
-    "digits",
-    "--model.hidden_units",
-    "[8]",
-    "--no-export",
-    "--baselines",
-    "none",
-]
-TRAIN += ["--config.deterministic", "true", "--config.batch_size", "256", "--config.epochs", "12", "--quiet"]
+TRAIN = [*small_training(batch_size=256), "--config.epochs", "12"]
 # A plugin, which every worker loads: worker 1 ends after the first checkpoint, once, and the chief after a later one.
 KILL = """
 import json, os, threading, time

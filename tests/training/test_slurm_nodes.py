@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from small_trainings import small_training
 from zoo.scripts.launch_local import free_ports
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "sbatch", "scontrol", "squeue")
@@ -145,19 +146,7 @@ def zoo_command(*words):
     return [sys.executable, "-P", "-m", "zoo.scripts.cli", *words]
 
 
-TRAIN = [
-    "train",
-    "--model",
-    "mlp",
-    "--data",
-    "digits",
-    "--model.hidden_units",
-    "[8]",
-    "--no-export",
-    "--baselines",
-    "none",
-]
-TRAIN += ["--config.deterministic", "true", "--config.batch_size", "256", "--quiet"]
+TRAIN = small_training(batch_size=256)
 
 
 def losses(directory):
